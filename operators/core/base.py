@@ -1,0 +1,172 @@
+"""The one abstraction: an operator maps N items to the same N items, adding columns."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from swath.schemas.columns import Column, working
+from swath.schemas.items import MANIFEST, Reason
+
+Batch = dict[str, list[Any]]
+"""Column name to one value an item; all lists have the same length."""
+Item = Mapping[str, Any]
+"""Column name to the value of one item."""
+Pixels = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8, sRGB."""
+Matrix = npt.NDArray[np.float64]
+"""(3, 3), maps homogeneous (x, y, 1) in continuous pixel coordinates: pixel (0, 0) covers [0, 1) x [0, 1)."""
+
+BYTES = working("bytes", "Content of the object's first file; bytes")
+PIXELS = working("pixels", "The working image; (H, W, 3) uint8, sRGB")
+TO_SOURCE = working("to_source", "From working to source pixels; (3, 3) float64")
+GIVEN: tuple[Column, ...] = (*MANIFEST, BYTES)
+"""The columns an item has before the first operator."""
+
+
+class Reject(Exception):  # noqa: N818 - it is a verdict on an item, not an error of the program
+    """Raised (or returned as a value by `run`) for an item that cannot be processed."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something to be kept beside the table; its column then holds the URI."""
+
+    content: bytes
+    suffix: str
+    """File name ending with its dot: `.png`."""
+
+
+class Resources(BaseModel):
+    """What one worker of the operator wants."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpus: float = Field(default=1, gt=0)
+    gpus: float = Field(default=0, ge=0)
+    """A fraction shares a card."""
+    memory_bytes: int = Field(default=0, ge=0)
+    """What loading it adds to a worker's memory."""
+    batch: int = Field(default=32, ge=1)
+    """Items in one call of `run`."""
+
+
+class Operator(BaseModel, ABC):
+    """Configuration (frozen, validated, picklable) and behaviour of one kind of work.
+
+    It never drops an item, never reorders, never overwrites a column of another. Heavy libraries are
+    imported in `load`, `run` or `process`, never at the top of the module.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: ClassVar[int]
+    """Raised whenever results change."""
+    scope: ClassVar[Literal["item", "object"]] = "item"
+    """object: `run` gets all items of one object at once and writes to the first; the others get None."""
+
+    resources: Resources = Resources()
+
+    @classmethod
+    def op_name(cls) -> str:
+        """The name in YAML: the class name in snake case."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+    @abstractmethod
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns it reads; may depend on the configuration."""
+
+    @abstractmethod
+    def outputs(self) -> tuple[Column, ...]:
+        """The columns it adds, under its own names. A step that is not named after its operator gets them
+        as `<step>_<column>`: the chain renames, the operator need not know."""
+
+    def needs_pixels(self) -> int | None:
+        """Length in pixels of the shorter side it can do with, where it reads pixels; None: full resolution."""
+        return None
+
+    def model_digest(self) -> str | None:
+        """Digest of the weights or language data it would load; part of its fingerprint."""
+        return None
+
+    def check(self) -> None:
+        """Raises ConfigurationError (ModelError, MissingDependency) where it could not work; before a run starts."""
+
+    def load(self) -> Any:
+        """What is built once a worker (weights, sessions) and handed to every `run`."""
+        return None
+
+    @abstractmethod
+    def run(self, batch: Batch, model: Any) -> Batch:
+        """Only the output columns, in input order. A `Reject` in place of a value rejects that item."""
+
+
+class ItemOperator(Operator):
+    """An operator that looks at one item at a time."""
+
+    @abstractmethod
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        """The output columns of one item; raises Reject."""
+
+    def run(self, batch: Batch, model: Any) -> Batch:
+        results = [self._attempt(item, model) for item in rows(batch)]
+        return {name: [result[name] for result in results] for name in self._produced()}
+
+    def _produced(self) -> list[str]:
+        return [column.name for column in self.outputs()]
+
+    def _attempt(self, item: Item, model: Any) -> dict[str, Any]:
+        try:
+            return self.process(item, model)
+        except Reject as reject:
+            return dict.fromkeys(self._produced(), reject)
+
+
+class Transform(ItemOperator):
+    """The one kind of operator that replaces the working image.
+
+    `process` returns, beside its own columns, `pixels` (the new working image) and `to_input` ((3, 3), from
+    the new working pixels to those it was given; see `swath.operators.core.geometry`). The chain composes
+    `to_source` from it, so no transform can get that wrong. Unchanged: return neither.
+    """
+
+    def _produced(self) -> list[str]:
+        return [*super()._produced(), "pixels", "to_input"]
+
+    def _attempt(self, item: Item, model: Any) -> dict[str, Any]:
+        return {"pixels": None, "to_input": None, **super()._attempt(item, model)}
+
+
+class ModelOperator(Operator):
+    """An operator with a `prepare` half that turns pixels into a model's small input on a CPU worker, and a
+    `run` half that sees only that (column `prepared`), where the model lives."""
+
+    @abstractmethod
+    def prepare(self, item: Item) -> Any:
+        """The model's input for one item, from the columns of `inputs()`; raises Reject."""
+
+
+PREPARED = working("prepared", "A model's input for one item")
+
+
+def rows(batch: Batch) -> list[dict[str, Any]]:
+    """The batch as one dict an item."""
+    names = list(batch)
+    return [dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def configuration(operator: Operator) -> dict[str, Any]:
+    """Everything that decides results, as plain JSON values: no resources."""
+    return operator.model_dump(mode="json", exclude={"resources"})

@@ -1,0 +1,109 @@
+"""Pipeline: a named, frozen value. The models behind the YAML; operators are names here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NAME = r"^[a-z][a-z0-9_]*$"
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Model):
+    """Which files of a source are taken, and which of them belong together."""
+
+    include: tuple[str, ...] = ()
+    """Globs over the path below the source, whatever their case; empty: every extension the pipeline can read."""
+    exclude: tuple[str, ...] = ()
+    group: str | None = None
+    """Regular expression over the path with groups `key` and `role`: files with one key are one object.
+    None: every file is an object of its own."""
+    pages: bool = True
+    """Whether the pages of PDFs and multi-page TIFFs become items; else only the first page is read."""
+
+
+class Step(Model):
+    """An operator with its name and configuration in a pipeline."""
+
+    op: str
+    """Name of a built-in operator (`decode`), a dotted path (`my_farm.ndre:NDRE`), or an entry point."""
+    name: str = Field(default="", pattern=r"^([a-z][a-z0-9_]*)?$")
+    """Unique in the pipeline; the operator's own name when left out."""
+    when: str | None = None
+    """SQL expression over earlier columns; the step applies only to items for which it is true."""
+    config: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """`decode` and `decode: {max_pixels: 1}` beside the long form."""
+        if isinstance(value, str):
+            return {"op": value}
+        if isinstance(value, dict) and "op" not in value:
+            ops = [key for key in value if key not in ("name", "when", "config")]
+            if len(ops) == 1 and "config" not in value:
+                rest = {key: value[key] for key in ("name", "when") if key in value}
+                return {"op": ops[0], "config": value[ops[0]] or {}, **rest}
+        return value
+
+    @model_validator(mode="after")
+    def _default_name(self) -> Step:
+        if not self.name:
+            object.__setattr__(self, "name", self.op.rpartition(":")[2].rpartition(".")[2].lower())
+        return self
+
+
+class Limits(Model):
+    """What one item may cost before it is ended; not part of any fingerprint."""
+
+    seconds: float = Field(default=120, gt=0)
+    """Time one item may take in one step's reach before its worker is ended."""
+    memory_bytes: int = Field(default=4 << 30, gt=0)
+    """Resident memory a worker may have."""
+    max_bytes: int = Field(default=512 << 20, gt=0)
+    """Size of a file that is still fetched whole; larger ones are rejected as too_large, unread."""
+
+
+class Table(Model):
+    """Where the rows land."""
+
+    name: str = Field(default="", pattern=r"^([a-z][a-z0-9_]*)?$")
+    """The pipeline's name when left out."""
+    partition_by: str | None = None
+    """Pattern over the path below the source, such as `site={site}/dt={date}`."""
+    publish: Literal["run", "wave"] = "run"
+    """One commit for the whole run, or one a wave."""
+
+
+class Pipeline(Model):
+    """How to read, which operators, which table, which expectations."""
+
+    name: str = Field(pattern=NAME)
+    doc: str = ""
+    source: Source = Source()
+    steps: tuple[Step, ...] = Field(min_length=1)
+    table: Table = Table()
+    expectations: tuple[str, ...] = ()
+    """Names of shipped suites (`photos`) or paths to YAML files of Great Expectations suites."""
+    max_rejects: float = Field(default=0.02, ge=0, le=1)
+    """Share of a partition's items that may be rejected; never judged on fewer than 5 rejects."""
+    limits: Limits = Limits()
+
+    @field_validator("steps")
+    @classmethod
+    def _unique_names(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        names = [step.name for step in steps]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two steps are called {name!r}; give one of them a `name:` of its own")
+        return steps
+
+    @model_validator(mode="after")
+    def _default_table(self) -> Pipeline:
+        if not self.table.name:
+            object.__setattr__(self, "table", self.table.model_copy(update={"name": self.name}))
+        return self
