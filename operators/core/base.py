@@ -31,7 +31,7 @@ GIVEN: tuple[Column, ...] = (*MANIFEST, BYTES)
 """The columns an item has before the first operator."""
 
 
-class Reject(Exception):  # noqa: N818 - it is a verdict on an item, not an error of the program
+class Reject(Exception):
     """Raised (or returned as a value by `run`) for an item that cannot be processed."""
 
     def __init__(self, reason: Reason, message: str) -> None:

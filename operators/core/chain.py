@@ -1,0 +1,260 @@
+"""Several operators as one worker: record isolation, routing, timing, dropping what nobody reads any more."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Protocol
+
+from swath.operators.core.base import (
+    BYTES,
+    PIXELS,
+    PREPARED,
+    TO_SOURCE,
+    Artifact,
+    Batch,
+    ItemOperator,
+    ModelOperator,
+    Operator,
+    Reject,
+    Transform,
+)
+from swath.operators.core.geometry import IDENTITY
+from swath.operators.core.when import When
+from swath.schemas.columns import Column
+from swath.schemas.errors import StorageUnavailable
+from swath.schemas.items import Reason, Status
+
+Row = dict[str, Any]
+Store = Callable[[Row, str, Artifact], str]
+"""Keeps an artifact of (row, step) and returns its URI."""
+PIXEL_BUDGET = 256 << 20
+"""Bytes of working images that may wait for a batch to fill."""
+
+
+class Journal(Protocol):
+    """Told before each touch of an item, so that a dead worker's last items are known."""
+
+    def touch(self, item_ids: Sequence[str]) -> None: ...
+
+
+class NoJournal:
+    def touch(self, item_ids: Sequence[str]) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class BoundStep:
+    """An operator with its place in a pipeline."""
+
+    name: str
+    operator: Operator
+    when: When | None = None
+    fingerprint: str = ""
+
+    def table_name(self, column: Column) -> str:
+        """A step named after its operator keeps the operator's own column names."""
+        own = column.name in ("pixels", "to_input") or self.name == self.operator.op_name()
+        return column.name if own else f"{self.name}_{column.name}"
+
+    @property
+    def outputs(self) -> tuple[Column, ...]:
+        """The output columns under the names they have in the table."""
+        return tuple(column.renamed(self.table_name(column)) for column in self.operator.outputs())
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """All columns it reads, those of its `when` included."""
+        return frozenset(c.name for c in self.operator.inputs()) | (self.when.columns if self.when else frozenset())
+
+
+@dataclass(frozen=True)
+class Link:
+    """One call the chain makes: a whole step, or one half of a model's."""
+
+    step: BoundStep
+    half: str = "whole"
+    """whole, prepare or run."""
+    drops: tuple[str, ...] = ()
+    """Working columns that nobody reads after this link."""
+
+    @property
+    def per_item(self) -> bool:
+        return self.half == "prepare" or isinstance(self.step.operator, ItemOperator)
+
+    @property
+    def prepared(self) -> str:
+        return f"{self.step.name}:{PREPARED.name}"
+
+
+@dataclass
+class Chain:
+    """Runs links over a stream of rows; the same rows come out in the same order, with more columns."""
+
+    links: Sequence[Link]
+    journal: Journal = field(default_factory=NoJournal)
+    store: Store | None = None
+
+    def load(self) -> None:
+        """Builds every model; raises what the operators raise."""
+        self._models = {
+            link.step.name: link.step.operator.load() for link in self.links if link.half in ("whole", "run")
+        }
+
+    def run(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Items of one object must be neighbours where an operator has scope 'object'."""
+        stream: Iterator[Row] = iter(rows)
+        for per_item, group in groupby(self.links, key=lambda link: link.per_item):
+            if per_item:
+                stream = self._items(stream, list(group))
+            else:
+                for link in group:
+                    stream = self._objects(stream, link) if _of_objects(link) else self._batches(stream, link)
+        return stream
+
+    def _items(self, rows: Iterator[Row], links: list[Link]) -> Iterator[Row]:
+        for row in rows:
+            self.journal.touch((row["item_id"],))
+            for link in links:
+                self._apply(link, [row])
+            yield row
+
+    def _batches(self, rows: Iterator[Row], link: Link) -> Iterator[Row]:
+        waiting: list[Row] = []
+        held = 0
+        for row in rows:
+            waiting.append(row)
+            held += getattr(row.get("pixels"), "nbytes", 0)
+            if len(waiting) == link.step.operator.resources.batch or held > PIXEL_BUDGET:
+                yield from self._together(link, waiting)
+                waiting, held = [], 0
+        yield from self._together(link, waiting)
+
+    def _objects(self, rows: Iterator[Row], link: Link) -> Iterator[Row]:
+        for _, group in groupby(rows, key=lambda row: row["object_id"]):
+            yield from self._together(link, list(group))
+
+    def _together(self, link: Link, rows: list[Row]) -> list[Row]:
+        if rows:
+            self.journal.touch([row["item_id"] for row in rows])
+            self._apply(link, rows)
+        return rows
+
+    def _apply(self, link: Link, rows: list[Row]) -> None:
+        """Runs one link over the rows it applies to; whatever goes wrong stays with the row it went wrong on."""
+        step = link.step
+        due = [row for row in rows if row["status"] == Status.OK and (step.when is None or step.when.applies(row))]
+        if due:
+            started = time.perf_counter()
+            for row, result in zip(due, self._results(link, due), strict=True):
+                self._settle(link, row, result)
+            each = (time.perf_counter() - started) / len(due)
+            for row in due:
+                row["seconds"][step.name] = row["seconds"].get(step.name, 0.0) + each
+        for row in rows:
+            for name in link.drops:
+                row.pop(name, None)
+
+    def _results(self, link: Link, rows: list[Row]) -> list[Row | Reject]:
+        try:
+            return self._call(link, rows)
+        except StorageUnavailable:
+            raise  # no item's fault: the run stops, and can be resumed
+        except Exception as error:
+            if len(rows) == 1 or _of_objects(link):
+                return [verdict(error)] * len(rows)
+            results: list[Row | Reject] = []
+            for row in rows:
+                self.journal.touch((row["item_id"],))
+                results += self._results(link, [row])
+            return results
+
+    def _call(self, link: Link, rows: list[Row]) -> list[Row | Reject]:
+        operator = link.step.operator
+        if link.half == "prepare":
+            assert isinstance(operator, ModelOperator)
+            return [{link.prepared: operator.prepare(row)} for row in rows]
+        if link.half == "run":
+            batch: Batch = {PREPARED.name: [row[link.prepared] for row in rows]}
+        else:
+            batch = {column.name: [row.get(column.name) for row in rows] for column in operator.inputs()}
+        produced = operator.run(batch, self._models[link.step.name])
+        names = [column.name for column in operator.outputs()]
+        if isinstance(operator, Transform):
+            names += ["pixels", "to_input"]
+        wrong = [name for name in names if len(produced[name]) != len(rows)]
+        if wrong:
+            raise ValueError(f"returned {len(produced[wrong[0]])} values of {wrong[0]!r} for {len(rows)} items")
+        return [_one({name: produced[name][i] for name in names}) for i in range(len(rows))]
+
+    def _settle(self, link: Link, row: Row, result: Row | Reject) -> None:
+        if isinstance(result, Reject):
+            reject(row, link.step.name, result)
+            return
+        if isinstance(link.step.operator, Transform):
+            pixels, to_input = result.pop("pixels"), result.pop("to_input")
+            if pixels is not None:
+                row["pixels"] = pixels
+            if to_input is not None:
+                row["to_source"] = row.get("to_source", IDENTITY) @ to_input
+        if link.half == "prepare":
+            row.update(result)
+            return
+        for column in link.step.operator.outputs():
+            value = result[column.name]
+            if isinstance(value, Artifact):
+                assert self.store is not None, "a chain whose operators return artifacts needs a store"
+                value = self.store(row, link.step.name, value)
+            row[link.step.table_name(column)] = value
+
+
+def _one(values: Row) -> Row | Reject:
+    return next((value for value in values.values() if isinstance(value, Reject)), values)
+
+
+def _of_objects(link: Link) -> bool:
+    return link.half != "prepare" and link.step.operator.scope == "object"
+
+
+def verdict(error: BaseException) -> Reject:
+    """The reject that an operator's exception stands for."""
+    if isinstance(error, Reject):
+        return error
+    if isinstance(error, MemoryError):
+        return Reject(Reason.OUT_OF_MEMORY, "the operator asked for more memory than there is")
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
+    return Reject(Reason.OPERATOR_ERROR, f"{type(error).__name__}: {str(error)[:500]} ({place})")
+
+
+def reject(row: Row, step: str, result: Reject) -> None:
+    """Writes the verdict into the row; columns of earlier steps stay."""
+    row["status"] = Status.REJECTED
+    row["reject_operator"] = step
+    row["reject_reason"] = result.reason
+    row["reject_message"] = result.message
+
+
+def links_of(steps: Sequence[BoundStep], kept: frozenset[str] = frozenset()) -> list[Link]:
+    """The calls for the steps: models split into their halves, and every working column dropped after its last
+    reader, but for those `kept` (which a later stage reads)."""
+    halves: list[tuple[BoundStep, str]] = []
+    for step in steps:
+        halves += [(step, "prepare"), (step, "run")] if isinstance(step.operator, ModelOperator) else [(step, "whole")]
+    links: list[Link] = []
+    pending = {column.name for column in (BYTES, PIXELS, TO_SOURCE)} - kept
+    for step, half in reversed(halves):
+        if half == "run":
+            drops = {Link(step, half).prepared}
+        else:
+            drops = pending & (step.reads | (TRANSFORMED if isinstance(step.operator, Transform) else set()))
+            pending -= drops
+        links.append(Link(step, half, tuple(sorted(drops))))
+    return links[::-1]
+
+
+TRANSFORMED = {PIXELS.name, TO_SOURCE.name}
+"""What a transform replaces; dead at once where nobody reads it afterwards."""
