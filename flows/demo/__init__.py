@@ -1,0 +1,1 @@
+"""The demo's input: a survey, documents and photos, drawn by a seeded script."""
