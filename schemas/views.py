@@ -1,0 +1,231 @@
+"""Flat views over the nested columns of a pipeline's table, generated from the table's own schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from swath.schemas.columns import Column, doc_and_unit
+from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT, Status
+from swath.schemas.types import LABELS, LINES, SEGMENTS
+
+TABLE = "{table}"
+"""Stands in a view's SQL for the relation it reads."""
+
+STANDARD = (
+    Column("format", pa.string(), "Format of the file"),
+    Column("width_px", pa.int32(), "Width of the source picture", "pixels"),
+    Column("height_px", pa.int32(), "Height of the source picture", "pixels"),
+    Column("captured_at", TIMESTAMP, "When the picture was taken"),
+    Column("latitude", pa.float64(), "Latitude of the camera, WGS 84, north is positive", "degrees"),
+    Column("longitude", pa.float64(), "Longitude of the camera, WGS 84, east is positive", "degrees"),
+    Column("altitude_m", pa.float64(), "Altitude of the camera above sea level", "metres"),
+    Column("phash", pa.string(), "Perceptual hash"),
+)
+"""Columns that `items` has for every pipeline; typed nulls where no step makes them."""
+_OURS = {column.name: column for column in (*MANIFEST, *VERDICT)}
+_HEAD = ("item_id", "object_id", "source_uri", "etag", "size_bytes", "partition", "page", "window")
+_TAIL = (
+    *("status", "reject_operator", "reject_reason", "reject_message"),
+    *("run_id", "wave", "fingerprint", "processed_at"),
+)
+
+PLACE = tuple(_OURS[name] for name in ("item_id", "source_uri", "partition", "page"))
+"""What every flat view has of its item."""
+STEP = Column("step", pa.string(), "Step of the pipeline that says so")
+_RANK = Column("rank", pa.int32(), "Position among the item's labels, from 1")
+_LINE = Column("line", pa.int32(), "Position of the line in the item, from 1")
+_WORD = Column("word", pa.int32(), "Position of the word in its line, from 1")
+
+
+@dataclass(frozen=True)
+class View:
+    """A named, documented query over one relation."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    sql: str
+    """DuckDB SQL; `{table}` stands for the relation."""
+
+    def over(self, relation: str) -> str:
+        """The SQL over a relation; a name must come quoted."""
+        return self.sql.replace(TABLE, relation)
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """A view with a row for every element of the columns of one nested type."""
+
+    name: str
+    doc: str
+    type: pa.ListType
+    unnest: tuple[tuple[str, Column | None], ...]
+    """The lists on the way down: path in the element above, column that gets the position (from 1)."""
+    fields: tuple[str, ...]
+    """Paths in the last element; the column is called like the last part."""
+
+
+_BOX = ("box.x_min", "box.y_min", "box.x_max", "box.y_max")
+_FLAT = (
+    _Flat("labels", "One row a label of an item", LABELS, (("", _RANK),), ("label", "score")),
+    _Flat(
+        "segments",
+        "One row a class that covers a part of an item",
+        SEGMENTS,
+        (("", None),),
+        ("label", "fraction", "pixels", "area_m2"),
+    ),
+    _Flat("lines", "One row a line of text", LINES, (("", _LINE),), ("text", "confidence", *_BOX)),
+    _Flat("words", "One row a word", LINES, (("", _LINE), ("words", _WORD)), ("text", "confidence", *_BOX)),
+)
+
+
+def views(schema: pa.Schema, steps: Mapping[str, str]) -> list[View]:
+    """The views of a table: items, labels, segments, lines, words, rejects, stored.
+
+    `schema` is the table's, docs in its fields' metadata; `steps` names the step that made a column (the
+    column's own name where it is missing). All views exist for every table, empty where it has no such column.
+    """
+    return [_items(schema, steps), *(_flat(flat, schema, steps) for flat in _FLAT), _rejects(), _stored(schema)]
+
+
+def _items(schema: pa.Schema, steps: Mapping[str, str]) -> View:
+    known = {column.name: column for column in (*_OURS.values(), *STANDARD)}
+    quality = [name for name in schema.names if steps.get(name) == "assess_quality" and name not in known]
+    *first, last = (column.name for column in STANDARD)
+    others = [f.name for f in schema if f.name not in known and f.name not in quality and _is_plain(f.type)]
+    names = [*_HEAD, *first, *[q for q in quality if _is_plain(schema.field(q).type)], last, *others, *_TAIL]
+    columns = [_column(schema.field(name)) if name in schema.names else known[name] for name in names]
+    selected = [
+        quoted(column.name)
+        if column.name in schema.names
+        else f"CAST(NULL AS {sql_type(column.type)}) AS {quoted(column.name)}"
+        for column in columns
+    ]
+    doc = "One row an item, rejects and vanished ones included"
+    return View("items", doc, tuple(columns), f"SELECT {', '.join(selected)} FROM {TABLE}")
+
+
+def _flat(flat: _Flat, schema: pa.Schema, steps: Mapping[str, str]) -> View:
+    element = flat.type.value_type
+    for path, _ in flat.unnest[1:]:
+        element = element.field(path).type.value_type
+    positions = [position for _, position in flat.unnest if position]
+    fields = [(path, _nested(element, path)) for path in flat.fields]
+    columns = (*PLACE, STEP, *positions, *(column for _, column in fields))
+    made_by = [(f.name, steps.get(f.name, f.name)) for f in schema if shape(f.type) == shape(flat.type)]
+    if not made_by:
+        nulls = ", ".join(f"CAST(NULL AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in columns)
+        return View(flat.name, flat.doc, columns, f"SELECT {nulls} WHERE false")
+    selects = []
+    for name, step in made_by:
+        source = f"{TABLE} WHERE status <> {literal(Status.GONE)}"
+        keep = [quoted(column.name) for column in PLACE]
+        for path, position in flat.unnest:
+            lists = f"element.{quoted(path)}" if path else quoted(name)
+            number = (
+                [f"CAST(generate_subscripts({lists}, 1) AS INTEGER) AS {quoted(position.name)}"] if position else []
+            )
+            source = f"(SELECT {', '.join([*keep, *number, f'unnest({lists}) AS element'])} FROM {source})"
+            keep += [quoted(position.name)] if position else []
+        place, rest = keep[: len(PLACE)], keep[len(PLACE) :]
+        values = [f"element.{path} AS {quoted(column.name)}" for path, column in fields]
+        chosen = ", ".join([*place, f"{literal(step)} AS step", *rest, *values])
+        selects.append(f"SELECT {chosen} FROM {source}")
+    return View(flat.name, flat.doc, columns, " UNION ALL ".join(selects))
+
+
+def _rejects() -> View:
+    names = ("reject_operator", "reject_reason", "reject_message", "run_id", "processed_at")
+    columns = (*PLACE, *(_OURS[name] for name in names))
+    chosen = ", ".join(quoted(column.name) for column in columns)
+    where = f"status = {literal(Status.REJECTED)}"
+    return View("rejects", "One row an item that was rejected", columns, f"SELECT {chosen} FROM {TABLE} WHERE {where}")
+
+
+def _stored(schema: pa.Schema) -> View:
+    doc = "The table itself: every column as stored, nested, with the digests and seconds of each step"
+    return View("stored", doc, tuple(_column(field) for field in schema), f"SELECT * FROM {TABLE}")
+
+
+def _column(field: pa.Field) -> Column:
+    doc, unit = doc_and_unit(field)
+    return Column(field.name, field.type, doc, unit)
+
+
+def _nested(element: pa.StructType, path: str) -> Column:
+    field: pa.Field | None = None
+    for name in path.split("."):
+        field = (field.type if field else element).field(name)
+    return _column(field)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Scalars and lists of strings."""
+    return not pa.types.is_nested(kind) or shape(kind) == ("list", "string")
+
+
+def shape(kind: pa.DataType) -> object:
+    """The structure of a type alone: no docs, no nullability, no names of list elements, no large variants."""
+    if pa.types.is_map(kind):
+        return ("map", shape(kind.key_type), shape(kind.item_type))
+    if isinstance(kind, _LISTS):
+        return ("list", shape(kind.value_type))
+    if pa.types.is_struct(kind):
+        return tuple((field.name, shape(field.type)) for field in kind)
+    return str(kind).removeprefix("large_").removesuffix("_view")
+
+
+_LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType, pa.ListViewType, pa.LargeListViewType)
+_SQL = {
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "bool": "BOOLEAN",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "uint8": "UTINYINT",
+    "uint16": "USMALLINT",
+    "uint32": "UINTEGER",
+    "uint64": "UBIGINT",
+    "halffloat": "FLOAT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "date32[day]": "DATE",
+    "time64[us]": "TIME",
+    "null": "VARCHAR",
+}
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """The name of an Arrow type in DuckDB's SQL. Raises TypeError for a type that no table of ours holds."""
+    if pa.types.is_map(kind):
+        return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.item_type)})"
+    if isinstance(kind, _LISTS):
+        return f"{sql_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{quoted(field.name)} {sql_type(field.type)}' for field in kind)})"
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMP WITH TIME ZONE" if kind.tz else "TIMESTAMP"
+    if pa.types.is_decimal(kind):
+        return f"DECIMAL({kind.precision}, {kind.scale})"
+    if pa.types.is_fixed_size_binary(kind):
+        return "BLOB"
+    try:
+        return _SQL[str(shape(kind))]
+    except KeyError:
+        raise TypeError(f"no SQL type for {kind}") from None
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
