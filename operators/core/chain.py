@@ -38,11 +38,18 @@ PIXEL_BUDGET = 256 << 20
 class Journal(Protocol):
     """Told before each touch of an item, so that a dead worker's last items are known."""
 
-    def touch(self, item_ids: Sequence[str]) -> None: ...
+    def touch(self, item_ids: Sequence[str], step: str) -> None: ...
+
+    def rest(self) -> None: ...
 
 
 class NoJournal:
-    def touch(self, item_ids: Sequence[str]) -> None:
+    """Keeps nothing: for a chain that runs in the calling process."""
+
+    def touch(self, item_ids: Sequence[str], step: str) -> None:
+        pass
+
+    def rest(self) -> None:
         pass
 
 
@@ -86,6 +93,10 @@ class Link:
         return self.half == "prepare" or isinstance(self.step.operator, ItemOperator)
 
     @property
+    def of_objects(self) -> bool:
+        return self.half != "prepare" and self.step.operator.scope == "object"
+
+    @property
     def prepared(self) -> str:
         return f"{self.step.name}:{PREPARED.name}"
 
@@ -112,12 +123,11 @@ class Chain:
                 stream = self._items(stream, list(group))
             else:
                 for link in group:
-                    stream = self._objects(stream, link) if _of_objects(link) else self._batches(stream, link)
+                    stream = self._objects(stream, link) if link.of_objects else self._batches(stream, link)
         return stream
 
     def _items(self, rows: Iterator[Row], links: list[Link]) -> Iterator[Row]:
         for row in rows:
-            self.journal.touch((row["item_id"],))
             for link in links:
                 self._apply(link, [row])
             yield row
@@ -139,15 +149,15 @@ class Chain:
 
     def _together(self, link: Link, rows: list[Row]) -> list[Row]:
         if rows:
-            self.journal.touch([row["item_id"] for row in rows])
             self._apply(link, rows)
         return rows
 
     def _apply(self, link: Link, rows: list[Row]) -> None:
         """Runs one link over the rows it applies to; whatever goes wrong stays with the row it went wrong on."""
         step = link.step
-        due = [row for row in rows if row["status"] == Status.OK and (step.when is None or step.when.applies(row))]
+        due = [row for row in rows if _applies(step, row)]
         if due:
+            self.journal.touch([row["item_id"] for row in due], step.name)
             started = time.perf_counter()
             for row, result in zip(due, self._results(link, due), strict=True):
                 self._settle(link, row, result)
@@ -164,11 +174,11 @@ class Chain:
         except StorageUnavailable:
             raise  # no item's fault: the run stops, and can be resumed
         except Exception as error:
-            if len(rows) == 1 or _of_objects(link):
+            if len(rows) == 1 or link.of_objects:
                 return [verdict(error)] * len(rows)
             results: list[Row | Reject] = []
             for row in rows:
-                self.journal.touch((row["item_id"],))
+                self.journal.touch((row["item_id"],), link.step.name)
                 results += self._results(link, [row])
             return results
 
@@ -211,12 +221,18 @@ class Chain:
             row[link.step.table_name(column)] = value
 
 
+def _applies(step: BoundStep, row: Row) -> bool:
+    if row["status"] != Status.OK:
+        return False
+    try:
+        return step.when is None or step.when.applies(row)
+    except Exception as error:  # columns of types that do not compare
+        reject(row, step.name, verdict(error))
+        return False
+
+
 def _one(values: Row) -> Row | Reject:
     return next((value for value in values.values() if isinstance(value, Reject)), values)
-
-
-def _of_objects(link: Link) -> bool:
-    return link.half != "prepare" and link.step.operator.scope == "object"
 
 
 def verdict(error: BaseException) -> Reject:

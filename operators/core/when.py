@@ -15,7 +15,7 @@ from sqlglot import exp
 from swath.operators.core.base import Item
 from swath.schemas.errors import ConfigurationError
 
-BINARY: dict[type[exp.Expression], Callable[[Any, Any], Any]] = {
+BINARY: dict[type[exp.Expr], Callable[[Any, Any], Any]] = {
     exp.EQ: operator.eq,
     exp.NEQ: operator.ne,
     exp.GT: operator.gt,
@@ -28,7 +28,7 @@ BINARY: dict[type[exp.Expression], Callable[[Any, Any], Any]] = {
     exp.Div: lambda a, b: a / b if b else None,
     exp.Mod: lambda a, b: a % b if b else None,
 }
-FUNCTIONS: dict[type[exp.Expression], Callable[[Any], Any]] = {
+FUNCTIONS: dict[type[exp.Expr], Callable[[Any], Any]] = {
     exp.Length: len,
     exp.ArraySize: len,
     exp.Lower: str.lower,
@@ -45,7 +45,7 @@ class When:
     text: str
 
     @cached_property
-    def tree(self) -> exp.Expression:
+    def tree(self) -> exp.Expr:
         try:
             return sqlglot.parse_one(self.text, read="duckdb")
         except sqlglot.errors.SqlglotError as error:
@@ -69,7 +69,7 @@ class When:
         return _value(self.tree, item) is True
 
 
-def _value(node: exp.Expression, item: Item) -> Any:
+def _value(node: exp.Expr, item: Item) -> Any:
     """The SQL value of the node for the item; None is NULL."""
     match node:
         case exp.Paren():
@@ -125,7 +125,7 @@ def _value(node: exp.Expression, item: Item) -> Any:
             return None if value is None else FUNCTIONS[type(node)](value)
 
 
-KNOWN = (
+KNOWN: tuple[type[exp.Expr], ...] = (
     exp.Paren, exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.And, exp.Or, exp.Not, exp.Is,
     exp.In, exp.Between, exp.Like, exp.ILike, exp.Bracket, exp.Dot, *BINARY, *FUNCTIONS,
 )  # fmt: skip

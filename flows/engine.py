@@ -1,0 +1,215 @@
+"""The one module that knows Ray: stages over the blocks of a wave, rows to Parquet."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from swath.flows.stages import Cluster, Pool
+from swath.flows.worker import Context, Stage, StageWorker
+from swath.infra import storage
+from swath.schemas.errors import ConfigurationError, RunFailed
+
+NO_PROGRESS_SECONDS = 1800
+POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Work:
+    """One wave, ready to be executed."""
+
+    blocks: Sequence[str]
+    """Manifest files; each becomes one block, done as a whole or not at all."""
+    rows: str
+    """URI prefix for the staged rows."""
+    checkpoint: str
+    """URI prefix in which Ray remembers the items that are staged."""
+    pools: Sequence[Pool]
+    context: Context
+
+
+Watch = Callable[[str, int, int], None]
+"""Told (stage, items, rejects) since the last call."""
+
+
+def start(address: str) -> None:
+    """Starts Ray in this machine (`local`), or joins the cluster at an address. Twice does nothing."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import ray
+
+    if ray.is_initialized():
+        return
+    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": environment}
+    if address == "local":
+        cores = os.cpu_count() or 1
+        options |= {"num_cpus": cores + 2, "include_dashboard": False, "object_store_memory": _store_bytes()}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigurationError(
+            f"no Ray cluster can be reached at {address!r} ({str(error)[:200]}); "
+            "see `swath status`, or use `--ray local`"
+        ) from None
+
+
+def stop() -> None:
+    """Leaves the cluster, ending it where this process started it."""
+    import ray
+
+    with suppress(Exception):
+        ray.shutdown()
+
+
+def cluster(address: str) -> Cluster:
+    """What the machines offer; a machine of one's own is not started for this."""
+    import psutil
+
+    cores = os.cpu_count() or 1
+    if address == "local":
+        return Cluster(cpus=cores + 2, gpus=_gpus(), cores=psutil.cpu_count() or cores)
+    start(address)
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cpus = total.get("CPU", 0)
+    local = len(nodes) == 1 and nodes[0]["NodeManagerAddress"] in ("127.0.0.1", "localhost")
+    return Cluster(cpus=cpus, gpus=total.get("GPU", 0), cores=cores if local else int(cpus))
+
+
+def execute(work: Work, watch: Watch | None = None) -> None:
+    """Every block through the stages into staged Parquet; a second call does only what is missing.
+
+    Raises RunFailed where the engine gave up, and what storage raises; nothing is published either way.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext, SaveMode
+    from ray.data.checkpoint import CheckpointConfig
+
+    filesystem, rows = storage.filesystem(work.rows)
+    filesystem.create_dir(rows, recursive=True)
+    checkpoints, checkpoint = storage.filesystem(work.checkpoint)
+    checkpoints.create_dir(checkpoint, recursive=True)
+    context = DataContext.get_current()
+    context.use_datasource_v2 = False  # it merges the manifest's files into one block
+    context.target_max_block_size = 2 << 30  # a block is staged whole or not at all: never split
+    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.checkpoint_config = CheckpointConfig(
+        id_column="item_id",
+        checkpoint_path=checkpoint,
+        override_filesystem=checkpoints,
+        delete_checkpoint_on_success=False,
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    sources, _ = storage.filesystem(work.blocks[0])
+    with _tally(watch) as tally:
+        dataset = ray.data.read_parquet(
+            [storage.filesystem(block)[1] for block in work.blocks],
+            filesystem=sources,
+            partitioning=None,
+            override_num_blocks=len(work.blocks),
+        )
+        for pool in work.pools:
+            wants = pool.stage.resources
+            dataset = dataset.map_batches(
+                RayWorker,
+                fn_constructor_args=(pool.stage, work.context, tally),
+                batch_size=None,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                num_cpus=wants.cpus,
+                num_gpus=wants.gpus or None,
+                compute=ActorPoolStrategy(size=pool.workers),
+            )
+        try:
+            dataset.write_parquet(rows, filesystem=filesystem, mode=SaveMode.APPEND)
+        except (ray.exceptions.RayError, RuntimeError, TimeoutError, OSError) as error:
+            raise RunFailed(_reason(error)) from error
+
+
+class RayWorker:
+    """A stage in an actor of Ray Data, under a sidecar."""
+
+    def __init__(self, stage: Stage, context: Context, tally: Any) -> None:
+        progress = (lambda *update: tally.add.remote(*update)) if tally is not None else None
+        self.worker = StageWorker(stage, context, watched=True, progress=progress)
+
+    def __call__(self, block: Any) -> Any:
+        return self.worker(block)
+
+
+class Tally:
+    """Sums what workers report, for the driver's progress line."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[int, int]] = {}
+
+    def add(self, stage: str, items: int, rejects: int) -> None:
+        before = self.sums.get(stage, (0, 0))
+        self.sums[stage] = (before[0] + items, before[1] + rejects)
+
+    def take(self) -> dict[str, tuple[int, int]]:
+        sums, self.sums = self.sums, {}
+        return sums
+
+
+@contextmanager
+def _tally(watch: Watch | None) -> Iterator[Any]:
+    """An actor that sums the workers' progress, and a thread that hands the sums on."""
+    import ray
+
+    if watch is None:
+        yield None
+        return
+    tally: Any = ray.remote(num_cpus=0)(Tally).remote()
+    done = threading.Event()
+
+    def hand_on() -> None:
+        for stage, (items, rejects) in ray.get(tally.take.remote(), timeout=10).items():
+            watch(stage, items, rejects)
+
+    def poll() -> None:
+        while not done.wait(POLL_SECONDS):
+            with suppress(Exception):  # the next poll, or the end of the run, says more
+                hand_on()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield tally
+        with suppress(Exception):
+            hand_on()
+    finally:
+        done.set()
+        thread.join(timeout=10)
+        ray.kill(tally)
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of Ray's account, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"the engine stopped: {lines[-1] if lines else type(error).__name__}"[:1000]
+
+
+def _store_bytes() -> int:
+    """Only small things cross the object store, so it gets little; Ray's default takes a third of the memory."""
+    import psutil
+
+    return int(min(1 << 30, psutil.virtual_memory().total // 8))
+
+
+def _gpus() -> float:
+    from pathlib import Path
+
+    return float(len(list(Path("/dev").glob("nvidia[0-9]*"))))
