@@ -127,7 +127,7 @@ def _tiff_16(picture: Pixels) -> bytes:
 def _blend(low: tuple[float, ...], high: tuple[float, ...], share: Plane) -> Plane:
     """(H, W, 3): `low` where share is 0, `high` where it is 1."""
     share = share[..., None]
-    return np.asarray(np.array(low) * (1 - share) + np.array(high) * share, np.float32)
+    return np.asarray(np.array(low, np.float32) * (1 - share) + np.array(high, np.float32) * share, np.float32)
 
 
 def _landscape(rng: np.random.Generator, width: int, height: int) -> Plane:
@@ -137,7 +137,7 @@ def _landscape(rng: np.random.Generator, width: int, height: int) -> Plane:
     for ridge in range(4):  # from the far, pale hills to the near, green ones
         profile = fractal(rng, width, height, 3)[0] * 0.22 + 0.3 + 0.13 * ridge
         near = ridge / 3
-        colour = np.array((0.45, 0.5, 0.6)) * (1 - near) + np.array((0.2, 0.35, 0.1)) * near
+        colour = np.array((0.45, 0.5, 0.6), np.float32) * (1 - near) + np.array((0.2, 0.35, 0.1), np.float32) * near
         texture = 0.5 + fractal(rng, width, height, 12 + 20 * ridge) * (0.4 + 0.6 * near)
         picture = np.where((rows > profile)[..., None], colour * texture[..., None], picture)
     return np.asarray(picture, np.float32)
@@ -173,7 +173,7 @@ def _still_life(rng: np.random.Generator, width: int, height: int) -> Plane:
         dx, dy = (x - centre_x) / radius, (y - centre_y) / radius
         depth = np.sqrt(np.clip(1 - dx**2 - dy**2, 0, 1))  # of the sphere's surface, for Lambert's shading
         light = np.clip(-0.5 * dx - 0.6 * dy + 0.62 * depth, 0.08, 1)
-        skin = rng.uniform(0.2, 1, 3) * (0.8 + 0.3 * fractal(rng, width, height, 30))[..., None]
+        skin = rng.uniform(0.2, 1, 3).astype(np.float32) * (0.8 + 0.3 * fractal(rng, width, height, 30))[..., None]
         picture = np.where((depth > 0)[..., None], skin * light[..., None] + (light[..., None] > 0.97) * 0.4, picture)
     return np.asarray(picture, np.float32)
 

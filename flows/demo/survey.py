@@ -62,8 +62,8 @@ def draw_field(rng: np.random.Generator, size: tuple[int, int], plant_width: flo
     leaves = fractal(rng, width, height, width // 12)
     plants = row + (leaves - 0.5) * 0.8 + (0.5 - vigour) * 0.6 < plant_width
     clods = fractal(rng, width, height, width // 16)
-    soil = np.array((0.52, 0.41, 0.30)) * (0.6 + 0.7 * clods)[..., None]
-    green = np.array((0.24, 0.46, 0.13)) * (0.5 + 0.9 * fractal(rng, width, height, width // 6))[..., None]
+    soil = np.array((0.52, 0.41, 0.30), np.float32) * (0.6 + 0.7 * clods)[..., None]
+    green = np.array((0.24, 0.46, 0.13), np.float32) * (0.5 + 0.9 * fractal(rng, width, height, width // 6))[..., None]
     picture = np.where(plants[..., None], green, soil) * 255
     return np.clip(picture, 0, 255).astype(np.uint8), plants
 
