@@ -1,0 +1,139 @@
+"""The clients of the object stores: made once a process from the environment, never pickled."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import pyarrow.fs as pafs
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+
+from swath.infra.settings import environment, settings
+from swath.infra.uris import local_path, remote_path, scheme_of
+from swath.schemas.errors import MissingDependency, StorageUnavailable
+
+T = TypeVar("T")
+
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
+CONNECT_S, READ_S = 5, 60
+_FINAL = (errno.EINVAL, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOSPC)
+_REFUSED = re.compile(r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP status 40[013]|Forbidden", re.IGNORECASE)
+_MISSING = re.compile(r"NO_SUCH_KEY|NO_SUCH_BUCKET|HTTP status 404")
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The pyarrow filesystem for reading and writing `uri`, and the path in it; with S3 twice as fast as fsspec."""
+    scheme = scheme_of(uri)
+    if scheme == "file":
+        return pafs.LocalFileSystem(), str(local_path(uri))
+    return _arrow(scheme, environment(), os.getpid()), remote_path(uri)
+
+
+def fsspec(uri: str) -> tuple[Any, str]:
+    """The fsspec filesystem of `uri` and the path in it; for DuckDB, ETags and conditional writes.
+
+    Raises MissingDependency naming the package.
+    """
+    scheme = scheme_of(uri)
+    if scheme == "file":
+        return _fsspec(scheme, environment(), os.getpid()), str(local_path(uri))
+    return _fsspec(scheme, environment(), os.getpid()), remote_path(uri)
+
+
+@lru_cache(maxsize=16)
+def _arrow(scheme: str, variables: frozenset[tuple[str, str]], pid: int) -> pafs.FileSystem:
+    if scheme != "s3":
+        return pafs.PyFileSystem(pafs.FSSpecHandler(_fsspec(scheme, variables, pid)))
+    options = settings()
+    endpoint = options.s3_endpoint or ""
+    return pafs.S3FileSystem(
+        endpoint_override=endpoint.partition("://")[2].rstrip("/") or None,
+        scheme=endpoint.partition("://")[0] or "https",
+        region=options.s3_region,
+        anonymous=options.s3_anonymous,
+        connect_timeout=CONNECT_S,
+        request_timeout=READ_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=2),
+        allow_delayed_open=True,
+    )
+
+
+@lru_cache(maxsize=16)
+def _fsspec(scheme: str, variables: frozenset[tuple[str, str]], pid: int) -> Any:
+    import fsspec as library
+
+    if scheme == "file":
+        return library.filesystem("file")
+    if importlib.util.find_spec(PACKAGES[scheme]) is None:
+        raise MissingDependency(f"{scheme}:// needs the package {PACKAGES[scheme]}; pip install {PACKAGES[scheme]}")
+    if scheme != "s3":
+        return library.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
+    options = settings()
+    config: dict[str, Any] = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "max_pool_connections": 32}
+    if options.s3_endpoint:  # what servers other than Amazon's understand
+        config |= {"s3": {"addressing_style": "path"}, "request_checksum_calculation": "when_required"}
+    s3 = library.filesystem(
+        "s3",
+        anon=options.s3_anonymous,
+        endpoint_url=options.s3_endpoint,
+        client_kwargs={"region_name": options.s3_region},
+        config_kwargs=config,
+        skip_instance_cache=True,
+        use_listings_cache=False,
+    )
+    s3.retries = 1  # `attempt` does it, and knows when to stop
+    return s3
+
+
+def attempt(what: str, action: Callable[[], T], patience_s: float | None = None) -> T:
+    """The result of `action`, tried again while the store does not answer.
+
+    Raises FileNotFoundError, FileExistsError and PermissionError at once, StorageUnavailable when patience ends.
+    """
+    options = settings()
+    patience = options.storage_patience_s if patience_s is None else min(patience_s, options.storage_patience_s)
+    try:
+        for trial in Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_exponential_jitter(initial=0.2, max=15),
+            stop=stop_after_delay(patience) | stop_after_attempt(options.storage_attempts),
+            reraise=True,
+        ):
+            with trial:
+                return _translated(what, action)
+    except StorageUnavailable as error:
+        raise StorageUnavailable(f"{error}; tried for up to {patience:.0f} s") from error
+    raise AssertionError("unreachable")
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed later; what the store calls wrong in itself stays wrong."""
+    return isinstance(error, StorageUnavailable) and getattr(error.__cause__, "errno", None) not in _FINAL
+
+
+def _translated(what: str, action: Callable[[], T]) -> T:
+    """Runs `action`; the many errors of the clients become four."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+    try:
+        return action()
+    except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise type(error)(f"{what}: {error}") from error
+    except (PermissionError, NoCredentialsError, PartialCredentialsError) as error:
+        raise PermissionError(f"{what}: not allowed ({_brief(error)}); check the credentials") from error
+    except (OSError, BotoCoreError, ClientError) as error:
+        if _MISSING.search(str(error)):
+            raise FileNotFoundError(f"{what}: not found") from error
+        if _REFUSED.search(str(error)):
+            raise PermissionError(f"{what}: not allowed ({_brief(error)}); check the credentials") from error
+        raise StorageUnavailable(f"{what}: {_brief(error)}") from error
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:200] + " …"

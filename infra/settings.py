@@ -1,0 +1,82 @@
+"""The environment as typed settings; secrets stay in the environment, where the S3 clients read them themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from swath.schemas.errors import ConfigurationError
+
+PREFIXES = ("SWATH_", "AWS_")
+
+
+class Settings(BaseSettings):
+    """What the variables `SWATH_*` and `AWS_*` say. `SWATH_CATALOG` is JSON."""
+
+    model_config = SettingsConfigDict(env_prefix="SWATH_", frozen=True, extra="ignore", populate_by_name=True)
+
+    warehouse: str = "./warehouse"
+    """URI or path under which tables, staged files and run records stand."""
+    home: Path = Path("~/.local/state/swath")
+    """State of local services, and the catalogs of remote warehouses."""
+    catalog: dict[str, str] = {}
+    """Properties of any PyIceberg catalog (`type`, `uri`, `token` ...); empty: SQLite, see `catalog_for`."""
+    storage_patience_s: float = Field(default=120, ge=0)
+    """How long an object store that does not answer is tried again, in seconds."""
+    storage_attempts: int = Field(default=20, ge=1)
+    """How often it is tried within that time."""
+    s3_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("SWATH_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    )
+    """URL of a server that speaks S3; None: Amazon's."""
+    s3_region: str = Field(
+        default="us-east-1",
+        validation_alias=AliasChoices("SWATH_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
+    )
+    s3_anonymous: bool = False
+    """Reads public buckets without credentials."""
+
+    def home_path(self) -> Path:
+        """`home` without `~`, absolute."""
+        return self.home.expanduser().resolve()
+
+    def catalog_for(self, warehouse: str, local: Path | None) -> dict[str, str]:
+        """Properties of the catalog of a warehouse: the configured one, else SQLite, in `<local>/catalog.db`
+        where the warehouse is a local folder and in `<home>/catalogs/<digest>.db` where it is not."""
+        if self.catalog:
+            return dict(self.catalog)
+        digest = hashlib.blake2b(warehouse.encode(), digest_size=8).hexdigest()
+        database = local / "catalog.db" if local else self.home_path() / "catalogs" / f"{digest}.db"
+        return {"type": "sql", "uri": f"sqlite:///{database}?timeout=30"}
+
+
+def environment() -> frozenset[tuple[str, str]]:
+    """The variables that decide the settings and the clients of the object stores, as they are now."""
+    return frozenset((name, value) for name, value in os.environ.items() if name.startswith(PREFIXES))
+
+
+def settings() -> Settings:
+    """The settings of the environment as it is now. Raises ConfigurationError naming the variable that is wrong."""
+    return _settings(environment())
+
+
+@lru_cache(maxsize=8)
+def _settings(_environment: frozenset[tuple[str, str]]) -> Settings:
+    try:
+        return Settings()
+    except (ValidationError, SettingsError) as error:
+        raise ConfigurationError(f"a SWATH_* variable of the environment is wrong: {_first(error)}") from error
+
+
+def _first(error: ValidationError | SettingsError) -> str:
+    if isinstance(error, ValidationError):
+        found = error.errors(include_input=False)[0]
+        return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+    return str(error)

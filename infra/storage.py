@@ -1,0 +1,296 @@
+"""The one place through which everything reads and writes objects, on local disk, S3 and other stores.
+
+Functions over URIs (see `swath.infra.uris`), safe in threads and in Ray workers: clients are made once a process from
+the environment. Every call is tried again while a store does not answer, then raises StorageUnavailable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swath.infra.filesystems import attempt, filesystem, fsspec
+from swath.infra.listing import FIRST_CONTACT_S, Listed, list_objects, local_etag
+from swath.infra.uris import (
+    is_local,
+    join,
+    local_path,
+    normalize,
+    parent,
+    relative,
+    scheme_of,
+    split_bucket,
+    uri_of,
+)
+from swath.schemas.errors import StorageUnavailable, WarehouseError
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = [
+    "Listed",
+    "check_writable",
+    "create",
+    "delete",
+    "delete_prefix",
+    "etag",
+    "exists",
+    "filesystem",
+    "fsspec",
+    "is_local",
+    "join",
+    "list_names",
+    "list_objects",
+    "local_path",
+    "normalize",
+    "parent",
+    "read",
+    "read_many",
+    "register",
+    "relative",
+    "replace_if",
+    "uri_of",
+    "write",
+]
+
+
+def read(uri: str) -> bytes:
+    """The content of an object.
+
+    Raises FileNotFoundError where it is gone, PermissionError, or StorageUnavailable when patience ends.
+    """
+    if is_local(uri):
+        return attempt(uri, local_path(uri).read_bytes, patience_s=0)
+
+    def fetch() -> bytes:
+        store, path = filesystem(uri)
+        with store.open_input_file(path) as file:
+            return bytes(file.read())
+
+    return attempt(uri, fetch)
+
+
+def read_many(uris: Iterable[str], threads: int = 16) -> Iterator[bytes | Exception]:
+    """The contents of the objects in their order, or what `read` raised; at most 2 x `threads` are held ahead."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
+        ahead: deque[Future[bytes]] = deque()
+        try:
+            for uri in uris:
+                ahead.append(pool.submit(read, uri))
+                if len(ahead) >= 2 * threads:
+                    yield _outcome(ahead.popleft())
+            while ahead:
+                yield _outcome(ahead.popleft())
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _outcome(future: Future[bytes]) -> bytes | Exception:
+    try:
+        return future.result()
+    except Exception as error:
+        return error
+
+
+def write(uri: str, content: bytes) -> None:
+    """Stores the content; a reader sees the old object or the new one, never a part."""
+    if is_local(uri):
+        with _beside(uri, content) as temporary:
+            os.replace(temporary, local_path(uri))
+    else:
+        client, path = fsspec(uri)
+        attempt(f"writing {uri}", lambda: client.pipe_file(path, content))
+
+
+def create(uri: str, content: bytes) -> bool:
+    """Stores the content if nothing is there; False where something is. Of many callers at once, one gets True.
+
+    A store that took the object but whose answer was lost is asked what it holds.
+    """
+    if is_local(uri):
+        with _beside(uri, content) as temporary:
+            try:
+                os.link(temporary, local_path(uri))
+            except FileExistsError:
+                return False
+            return True
+    if scheme_of(uri) == "s3":
+        return _put_if(uri, content, IfNoneMatch="*") or _holds(uri, content)
+    client, path = fsspec(uri)
+    try:
+        attempt(f"creating {uri}", lambda: client.pipe_file(path, content, mode="create"))
+    except FileExistsError:
+        return _holds(uri, content)
+    return True
+
+
+def replace_if(uri: str, content: bytes, expected: str) -> bool:
+    """Stores the content if the object still has the ETag `expected`; False where it has another or is gone.
+
+    Atomic on local disk and S3; elsewhere compared, then written.
+    """
+    if is_local(uri):
+        with _locked(uri):
+            if etag(uri) != expected:
+                return False
+            write(uri, content)
+            return True
+    if scheme_of(uri) == "s3":
+        return _put_if(uri, content, IfMatch=f'"{expected}"') or _holds(uri, content)
+    if etag(uri) != expected:
+        return False
+    write(uri, content)
+    return True
+
+
+def etag(uri: str) -> str | None:
+    """The version of the object's content; None where there is none."""
+    try:
+        if is_local(uri):
+            return local_etag(os.stat(local_path(uri)))
+        client, path = fsspec(uri)
+        info = attempt(uri, lambda: client.info(path))
+    except FileNotFoundError:
+        return None
+    return str(info.get("ETag") or info.get("etag") or "").strip('"') if info["type"] == "file" else None
+
+
+def exists(uri: str) -> bool:
+    """Whether there is an object of exactly this name."""
+    return local_path(uri).is_file() if is_local(uri) else etag(uri) is not None
+
+
+def delete(uri: str) -> None:
+    """Removes an object; none there is fine."""
+    if is_local(uri):
+        local_path(uri).unlink(missing_ok=True)
+        return
+    client, path = fsspec(uri)
+    with contextlib.suppress(FileNotFoundError):
+        attempt(f"deleting {uri}", lambda: client.rm_file(path))
+
+
+def delete_prefix(uri: str) -> None:
+    """Removes everything below a folder; none there is fine."""
+    if is_local(uri):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(local_path(uri))
+        return
+    client, path = fsspec(uri)
+    with contextlib.suppress(FileNotFoundError):
+        attempt(f"deleting {uri}", lambda: client.rm(path, recursive=True))
+
+
+def list_names(uri: str) -> list[str]:
+    """Names directly below a folder, sorted, those of folders with a slash at the end; empty where there is none."""
+    if is_local(uri):
+        try:
+            with os.scandir(local_path(uri)) as found:
+                return sorted(entry.name + "/" if entry.is_dir() else entry.name for entry in found)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    client, path = fsspec(uri)
+    try:
+        entries = attempt(f"listing {uri}", lambda: client.ls(path, detail=True))
+    except FileNotFoundError:
+        return []
+    named = (
+        (entry["name"].rstrip("/").rpartition("/")[2], entry["type"])
+        for entry in entries
+        if entry["name"].rstrip("/") != path.rstrip("/")
+    )
+    return sorted(name + "/" if kind == "directory" else name for name, kind in named)
+
+
+def register(connection: duckdb.DuckDBPyConnection, uri: str) -> None:
+    """Lets a DuckDB connection read `uri` and its neighbours by their URIs; local ones need nothing."""
+    if not is_local(uri) and not connection.filesystem_is_registered(scheme_of(uri)):
+        client, _ = fsspec(uri)
+        connection.register_filesystem(client)
+
+
+def check_writable(uri: str) -> None:
+    """Raises WarehouseError where no object can be stored below `uri`."""
+    probe = join(normalize(uri), f".probe-{uuid.uuid4().hex}")
+    try:
+        if is_local(probe):
+            write(probe, b"")
+        else:
+            client, path = fsspec(probe)
+            if scheme_of(probe) == "s3":  # some servers make a missing bucket on the first write
+                with contextlib.suppress(PermissionError):
+                    bucket, _ = split_bucket(probe)
+                    attempt(uri, lambda: client.call_s3("head_bucket", Bucket=bucket), patience_s=FIRST_CONTACT_S)
+            attempt(uri, lambda: client.pipe_file(path, b"probe"), patience_s=FIRST_CONTACT_S)
+        delete(probe)
+    except FileNotFoundError as error:
+        raise WarehouseError(f"{uri}: the bucket does not exist; create it or check its name") from error
+    except PermissionError as error:
+        raise WarehouseError(f"{uri}: cannot be written; check its permissions and the credentials") from error
+    except (OSError, StorageUnavailable) as error:
+        raise WarehouseError(
+            f"{uri}: cannot be written ({error}); check the path, the endpoint and the space"
+        ) from error
+
+
+@contextlib.contextmanager
+def _beside(uri: str, content: bytes) -> Iterator[Path]:
+    """A hidden file with the content in the object's own folder, which is made; gone afterwards."""
+    target = local_path(uri)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(uri: str) -> Iterator[None]:
+    """Among the processes of this machine, one at a time."""
+    target = local_path(uri)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{target.name}.flock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _put_if(uri: str, content: bytes, **condition: str) -> bool:
+    """One conditional PUT to S3; False where the condition does not hold."""
+    client, _ = fsspec(uri)
+    bucket, key = split_bucket(uri)
+
+    def put() -> bool:
+        try:
+            client.call_s3("put_object", Bucket=bucket, Key=key, Body=content, **condition)
+        except OSError as error:
+            response = getattr(error.__cause__, "response", None) or {}
+            if response.get("Error", {}).get("Code") in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
+                return False
+            raise
+        return True
+
+    try:
+        return attempt(f"writing {uri}", put)
+    except FileNotFoundError:  # IfMatch on an object that is gone
+        return False
+
+
+def _holds(uri: str, content: bytes) -> bool:
+    try:
+        return read(uri) == content
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,53 @@
+"""Real parts that tests share: an S3 server and warehouses."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swath.infra.s3server import SeaweedFS
+
+
+class S3:
+    """The session's S3 server, and new buckets on it."""
+
+    def __init__(self, server: SeaweedFS) -> None:
+        self.server = server
+
+    def bucket(self, name: str = "test") -> str:
+        """The URI of a new, empty bucket."""
+        return self.server.create_bucket(f"{name}-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A real S3 server for the whole session."""
+    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The S3 server, with its address and credentials in this test's environment (child processes inherit it)."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return S3(s3_server)
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a new local warehouse."""
+    monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
+    return f"file://{tmp_path}/warehouse"
+
+
+@pytest.fixture(params=["local", "s3"])
+def any_warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new warehouse, once on local disk and once on S3."""
+    monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
+    if request.param == "local":
+        return f"file://{tmp_path}/warehouse"
+    return str(request.getfixturevalue("s3").bucket("warehouse")) + "/lake"
