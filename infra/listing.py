@@ -76,7 +76,7 @@ def _local_folder(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[L
     """Files of a folder; `above` are the folders that lead here, in which a link back would loop for ever."""
     try:
         with os.scandir(folder) as entries:
-            names = [(e.name + "/" if e.is_dir() else e.name) for e in entries if not e.name.startswith(".")]
+            names = [(e.name + "/" if _is_folder(e) else e.name) for e in entries if not e.name.startswith(".")]
     except FileNotFoundError:
         return
     except OSError as error:
@@ -92,6 +92,13 @@ def _local_folder(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[L
             yield _local_listed(path, info)
         elif stat.S_ISDIR(info.st_mode) and here not in above:
             yield from _local_folder(path, (*above, here))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _local_listed(path: str, info: os.stat_result) -> Listed:

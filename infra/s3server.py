@@ -70,11 +70,12 @@ class SeaweedFS:
         ports = _free_ports(8)
         self._port = self._port or ports[0]
         self._ports = {self._port, *ports}
+        # every bucket takes 7 volumes, which are files that grow: 0 (as many as the disk could hold full) ends at ten
         command = [
             binary, "server", f"-dir={self.directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={ports[1]}", f"-master.port.grpc={ports[2]}", "-master.telemetry=false",
             "-master.electionTimeout=1s", "-master.volumeSizeLimitMB=1024",
-            f"-volume.port={ports[3]}", f"-volume.port.grpc={ports[4]}", "-volume.max=0",
+            f"-volume.port={ports[3]}", f"-volume.port.grpc={ports[4]}", "-volume.max=10000",
             "-filer", f"-filer.port={ports[5]}", f"-filer.port.grpc={ports[6]}",
             "-s3", f"-s3.port={self._port}", f"-s3.port.grpc={ports[7]}",
             "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}",
