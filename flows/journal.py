@@ -98,9 +98,7 @@ class Watched:
     def __enter__(self) -> Slot:
         return self.slot
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.slot.rest()
         assert self._sidecar.stdin
         self._sidecar.stdin.close()
