@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +34,53 @@ def rotation_about(center: tuple[float, float], degrees: float, new_center: tupl
     cos, sin = math.cos(angle), math.sin(angle)
     back = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     return np.asarray(cropping(*center) @ back @ cropping(-new_center[0], -new_center[1]))
+
+
+def rotated_size(size: tuple[int, int], degrees: float) -> tuple[int, int]:
+    """The (height, width) that holds the whole of an image of `size` (height, width) after a rotation."""
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    height, width = size
+    # A hair's breadth of rounding error must not cost a row of pixels.
+    return math.ceil(height * cos + width * sin - 1e-6), math.ceil(width * cos + height * sin - 1e-6)
+
+
+def warp(pixels: Pixels, to_input: Matrix, size: tuple[int, int], border: tuple[int, ...]) -> Pixels:
+    """The (height, width) `size` image of which `to_input` leads back to `pixels`; `border` is the RGB around it."""
+    # OpenCV's coordinates are those of pixel centres: its (0, 0) is our (0.5, 0.5).
+    centred = cropping(-0.5, -0.5) @ to_input @ cropping(0.5, 0.5)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(pixels, centred[:2], size[::-1], flags=flags, borderValue=border)
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resized to (height, width), (H, W) or (H, W, 3): by area where it shrinks, cubic where it grows."""
+    height, width = pixels.shape[:2]
+    if size[0] > height or size[1] > width:
+        return np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    # OpenCV halves four times faster than it takes any other step, and areas of areas are areas.
+    while height % 2 == width % 2 == 0 and height >= 2 * size[0] and width >= 2 * size[1]:
+        height, width = height // 2, width // 2
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def shrunk(pixels: Pixels, side: int) -> Pixels:
+    """With a shorter side of at most `side` pixels; never enlarged."""
+    height, width = pixels.shape[:2]
+    scale = side / min(height, width)
+    return pixels if scale >= 1 else resized(pixels, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def source_area(to_source: Matrix) -> float:
+    """Source pixels in one working pixel."""
+    return float(abs(np.linalg.det(to_source[:2, :2])))
+
+
+def source_size(to_source: Matrix, pixels: Pixels) -> tuple[float, float]:
+    """(height, width) of the working image in source pixels, along its own axes."""
+    across, down = np.linalg.norm(to_source[:2, :2], axis=0)
+    return pixels.shape[0] * float(down), pixels.shape[1] * float(across)
 
 
 def orient(pixels: Pixels, orientation: int) -> tuple[Pixels, Matrix]:
