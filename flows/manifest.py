@@ -138,9 +138,10 @@ def build_manifest(
 
 def _below(root: str, uri: str) -> str:
     """The path of a file below the root; the name of the file that is the root itself."""
-    for prefix in (root, quote(root, safe="/:")):  # names that are no UTF-8 are quoted as a whole
-        if uri.startswith(prefix):
-            return uri[len(prefix) :].lstrip("/") or posixpath.basename(uri)
+    if not uri.startswith(root):
+        root = quote(root, safe="/:")  # names that are no UTF-8 are quoted as a whole
+    if uri.startswith(root):
+        return uri[len(root) :].lstrip("/") or posixpath.basename(uri)
     raise SourceError(f"{uri} was listed, but is not below {root}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterable
 
@@ -48,7 +47,8 @@ class Selection:
 
 def extension_of(path: str) -> str:
     """The extension of a file name, lower case, without the dot; '' for none."""
-    return posixpath.splitext(path)[1][1:].lower()
+    stem, _, extension = path.rpartition("/")[2].rpartition(".")
+    return extension.lower() if stem else ""
 
 
 def _globs(patterns: Iterable[str]) -> GitIgnoreSpec | None:
