@@ -13,7 +13,6 @@ import simplejpeg
 from PIL import Image
 
 from swath.operators.core.base import Reject
-from swath.operators.core.geometry import orient
 from swath.operators.image.codec_color import Picture, check_size, lab_to_rgb, to_pixels, to_uint8
 from swath.operators.image.codec_pillow import verdicts
 from swath.operators.image.formats import tiff_pages
@@ -21,7 +20,7 @@ from swath.schemas.items import Reason
 
 # Photometric interpretations, TIFF 6.0
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 4, 5, 6, 8
-_JPEG = (6, 7)
+_FAX, _JPEG = (2, 3, 4), (6, 7)
 _COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _MASK: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3}
 _ORIENTATION, _COLORMAP, _SUBIFDS, _DNG, _GEOKEYS, _ICC = 274, 320, 330, 50706, 34735, 34675
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
@@ -45,10 +44,12 @@ def decode_tiff(content: bytes, page: int | None, max_pixels: int) -> Picture:
         tag = ifd.tags.valueof(_ORIENTATION, 1)
         orientation = tag if tag in range(1, 9) else 1
         if ifd.photometric == _YCBCR and ifd.compression not in _JPEG:
-            pixels = _through_libtiff(content, pages[number - 1], orientation)
+            pixels = _through_libtiff(content, pages[number - 1], ifd)
         else:
-            image = _to_image(_samples(ifd), ifd)
-            pixels = to_pixels(image, ifd.tags.valueof(_ICC))
+            samples = _samples(ifd)
+            if ifd.compression in _FAX:
+                _check_fax(content, pages[number - 1], samples)
+            pixels = to_pixels(_to_image(samples, ifd), ifd.tags.valueof(_ICC))
         return Picture(pixels, ifd.imagewidth, ifd.imagelength, orientation)
 
 
@@ -125,7 +126,6 @@ def _to_image(samples: npt.NDArray[Any], ifd: Any) -> Image.Image:
         colors = ~colors
     colors = np.ascontiguousarray(colors)
     if kind == _LAB:
-        colors[..., 1:] ^= 0x80  # a* and b* are signed in the file; Pillow's LAB has them offset by 128
         return lab_to_rgb(Image.fromarray(colors, "LAB"))
     image = Image.fromarray(colors[..., 0] if colors.shape[2] == 1 else colors, "CMYK" if kind == _CMYK else None)
     extra = [int(value) for value in ifd.extrasamples]
@@ -145,12 +145,19 @@ def _premultiplied_over_white(image: Image.Image, opacity: npt.NDArray[np.uint8]
     return Image.fromarray(np.minimum(np.asarray(image) + white, 255).astype(np.uint8))
 
 
-def _through_libtiff(content: bytes, directory: int, orientation: int) -> npt.NDArray[np.uint8]:
-    """Subsampled YCbCr outside JPEG, which tifffile does not read; as stored, before orientation."""
-    from PIL import TiffImagePlugin
+def _through_libtiff(content: bytes, directory: int, ifd: Any) -> npt.NDArray[np.uint8]:
+    """YCbCr outside JPEG, which tifffile leaves as it is, to (H, W, 3) RGB as stored."""
+    import imagecodecs
 
-    image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
-    image.seek(directory)
-    image.load()  # turns it upright
-    back = {6: 8, 8: 6}.get(orientation, orientation)
-    return np.ascontiguousarray(orient(np.array(image.convert("RGB")), back)[0])
+    if tag := ifd.tags.get(_ORIENTATION):  # libtiff would apply some of the eight
+        upright = (1).to_bytes(2, "little" if content[:2] == b"II" else "big")
+        content = content[: tag.valueoffset] + upright + content[tag.valueoffset + 2 :]
+    return np.ascontiguousarray(imagecodecs.tiff_decode(content, directory, asrgb=True)[..., :3])
+
+
+def _check_fax(content: bytes, directory: int, samples: npt.NDArray[Any]) -> None:
+    """Raises Reject for corrupt CCITT data: neither decoder says so, but each goes wrong in its own way."""
+    import imagecodecs
+
+    if not np.array_equal(imagecodecs.tiff_decode(content, directory).reshape(samples.shape), samples):
+        raise Reject(Reason.CORRUPT, "two decoders read different pictures from the CCITT fax data")
