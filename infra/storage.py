@@ -57,6 +57,7 @@ __all__ = [
     "register",
     "relative",
     "replace_if",
+    "scheme_of",
     "uri_of",
     "write",
 ]
