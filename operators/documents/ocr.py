@@ -1,0 +1,131 @@
+"""Text with its place: lines and words, boxes in source pixels, confidences."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from swath.operators.core.base import PIXELS, TO_SOURCE, Item, ItemOperator, Matrix, Resources
+from swath.operators.core.geometry import hull, map_points
+from swath.operators.documents.rapid import LANGUAGES, RapidOcr, has_rapidocr, models_digest
+from swath.operators.documents.tesseract import (
+    Engine,
+    Line,
+    Pytesseract,
+    Tesserocr,
+    has_pytesseract,
+    has_tesserocr,
+    tessdata_dir,
+    traineddata_digest,
+)
+from swath.schemas.columns import Column
+from swath.schemas.errors import MissingDependency
+from swath.schemas.types import LINES
+
+SMALLEST_SIDE = 8
+"""Pixels; nothing thinner can hold a letter that an engine reads."""
+
+
+class Ocr(ItemOperator):
+    """Reads the text of a page that stands upright or nearly so."""
+
+    version: ClassVar[int] = 1
+
+    engine: Literal["auto", "tesserocr", "pytesseract", "rapidocr"] = "auto"
+    """auto: the first of tesserocr, pytesseract, rapidocr that is installed and has the language."""
+    language: str = Field(default="eng", pattern=r"^\w+(/\w+)?(\+\w+(/\w+)?)*$")
+    """Tesseract's code; several joined by +."""
+    psm: int = Field(default=4, ge=3, le=13)
+    """Tesseract's page segmentation mode; 4 is one column of text of variable sizes."""
+    resources: Resources = Resources(memory_bytes=512 << 20, batch=4)
+
+    def inputs(self) -> tuple[Column, ...]:
+        return PIXELS, TO_SOURCE
+
+    def outputs(self) -> tuple[Column, ...]:
+        return (
+            Column("lines", LINES, "Lines of text in reading order, with their words"),
+            Column("text", pa.string(), "All lines, joined by newlines"),
+            Column("ocr_confidence", pa.float32(), "Mean confidence of the words, 0 to 1; null where there is none"),
+            Column("ocr_engine", pa.string(), "Engine that read the page, and its version"),
+        )
+
+    def model_digest(self) -> str | None:
+        engine = self.chosen_engine()
+        data = models_digest() if engine == "rapidocr" else traineddata_digest(self.language)
+        return f"{engine}:{data}"
+
+    def check(self) -> None:
+        self.chosen_engine()
+
+    def chosen_engine(self) -> str:
+        """The engine that will read; MissingDependency where it, or its language, is not installed."""
+        available = available_engines(self.language)
+        if self.engine == "auto" and available:
+            return available[0]
+        if self.engine in available:
+            return self.engine
+        raise MissingDependency(_remedy(self.engine, self.language))
+
+    def load(self) -> Engine:
+        match self.chosen_engine():
+            case "tesserocr":
+                return Tesserocr(self.language, self.psm)
+            case "pytesseract":
+                return Pytesseract(self.language, self.psm)
+            case _:
+                return RapidOcr()
+
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        engine: Engine = model
+        pixels = item["pixels"]
+        read = engine.read(pixels) if min(pixels.shape[:2]) >= SMALLEST_SIDE else []
+        lines = [_line(line, item["to_source"]) for line in read]
+        confidences = [word.confidence for line in read for word in line]
+        return {
+            "lines": lines,
+            "text": "\n".join(line["text"] for line in lines),
+            "ocr_confidence": float(np.mean(confidences)) if confidences else None,
+            "ocr_engine": engine.name,
+        }
+
+
+def available_engines(language: str = "eng") -> list[str]:
+    """The engines that can read a language here, the preferred one first."""
+    has = {"tesserocr": has_tesserocr, "pytesseract": has_pytesseract, "rapidocr": has_rapidocr}
+    return [engine for engine, can_read in has.items() if can_read(language)]
+
+
+def _line(line: Line, to_source: Matrix) -> dict[str, Any]:
+    """A value of the list `swath.schemas.types.LINES`."""
+    mapped = [map_points(to_source, word.corners) for word in line]
+    return {
+        "text": " ".join(word.text for word in line),
+        "confidence": float(np.mean([word.confidence for word in line])),
+        "box": hull(np.concatenate(mapped)),
+        "words": [
+            {"text": word.text, "confidence": word.confidence, "box": hull(corners)}
+            for word, corners in zip(line, mapped, strict=True)
+        ],
+    }
+
+
+def _remedy(engine: str, language: str) -> str:
+    if engine == "rapidocr" and not LANGUAGES.issuperset(language.split("+")):
+        return f"rapidocr's models do not read {language!r}; choose tesserocr or pytesseract, or another language"
+    if engine == "rapidocr":
+        return "rapidocr is not installed; pip install rapidocr onnxruntime"
+    if tessdata_dir(language) is None:
+        missing = [part for part in language.split("+") if tessdata_dir(part) is None] or language.split("+")
+        packages = " ".join("tesseract-ocr-" + re.sub(r"[_/]", "-", part).lower() for part in missing)
+        return (
+            f"tessdata for {language!r} not found; install {packages} "
+            "or set TESSDATA_PREFIX to the folder that holds its traineddata"
+        )
+    if engine == "pytesseract":
+        return "the tesseract command was not found; install tesseract-ocr and pip install pytesseract"
+    return "tesserocr is not installed; pip install tesserocr"
