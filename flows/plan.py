@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from swath.flows.binding import Bound
+from swath.flows.duck import batches, one
 from swath.flows.manifest import ManifestSummary
 from swath.infra import storage
 from swath.infra.lake import Lake
@@ -251,7 +252,7 @@ def _collect(db: duckdb.DuckDBPyConnection, bound: Bound, destination: str | Non
     waves = []
     for (number,) in db.execute("SELECT DISTINCT wave FROM waves ORDER BY wave").fetchall():
         cells = db.execute("SELECT partition, bucket FROM waves WHERE wave = ? ORDER BY ALL", [number]).fetchall()
-        items, size = _one(
+        items, size = one(
             db,
             f"""SELECT count(*), coalesce(sum(size_bytes) FILTER (page IS NULL OR page = 1), 0)
             FROM work SEMI JOIN (FROM waves WHERE wave = {int(number)}) USING (partition, bucket)""",
@@ -263,24 +264,18 @@ def _collect(db: duckdb.DuckDBPyConnection, bound: Bound, destination: str | Non
             _write(db, query, MANIFEST_SCHEMA, pending)
         named = [Cell(partition=partition, bucket=bucket) for partition, bucket in cells]
         waves.append(Wave(number=number, cells=named, pending=pending, items=items, bytes=size))
-    total, pending_items = _one(db, "SELECT (SELECT count(*) FROM manifest), (SELECT count(*) FROM work)")
+    total, pending_items = one(db, "SELECT (SELECT count(*) FROM manifest), (SELECT count(*) FROM work)")
     why = dict(db.execute("SELECT why, count(*) FROM pending GROUP BY why ORDER BY why").fetchall())
     return Plan(
         fingerprint=bound.fingerprint,
         waves=waves,
         why=why,
         gone=gone,
-        gone_objects=_one(db, "SELECT count(*) FROM gone")[0],
+        gone_objects=one(db, "SELECT count(*) FROM gone")[0],
         unchanged=total - pending_items,
         moved="moved" in why,
         buckets=dict(db.execute("SELECT partition, buckets FROM buckets WHERE buckets > 1").fetchall()),
     )
-
-
-def _one(db: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
-    row = db.execute(query).fetchone()
-    assert row is not None
-    return row
 
 
 def _write(db: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema, uri: str) -> None:
@@ -288,5 +283,5 @@ def _write(db: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema, uri: st
     filesystem, path = storage.filesystem(uri)
     filesystem.create_dir(path.rpartition("/")[0], recursive=True)
     with pq.ParquetWriter(path, schema, filesystem=filesystem) as writer:
-        for batch in db.execute(query).to_arrow_reader(10_000):
-            writer.write_table(pa.Table.from_batches([batch]).select(schema.names).cast(schema))
+        for table in batches(db, query, schema, 10_000):
+            writer.write_table(table)

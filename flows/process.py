@@ -83,6 +83,19 @@ def discard(warehouse: str, run_id: str) -> Record:
     return record
 
 
+def retries(warehouse: str, reason: str | None, ray: str) -> list[Request]:
+    """For each pipeline with rejects, the request of its latest published run, asked to try them again."""
+    latest: dict[tuple[str, str], Request] = {}
+    for record in Runs(warehouse).all():
+        if record.status == State.PUBLISHED:
+            latest[record.table, record.source] = record.request
+    if not latest:
+        raise ConfigurationError(f"no run in {warehouse} is published yet; there is nothing to retry")
+    return [
+        request.model_copy(update={"retry": reason or "all", "ray": ray, "limit": None}) for request in latest.values()
+    ]
+
+
 def drive(driver: Driver, call: Call[Any] = plainly) -> Record:
     """Plan, every wave, publish; what an earlier driver of the run has done is not done again."""
     plan = call("plan", lambda: driver.plan)

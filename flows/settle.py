@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from swath.flows.duck import batches, literal, one
 from swath.flows.plan import Plan, Wave
 from swath.infra import storage
 from swath.infra.lake import Cell, DataFile, Lake
 from swath.schemas.errors import RunFailed
 
 BATCH_ROWS = 5_000
-ROW_GROUP_BYTES = 64 << 20
 
 
 class Settled(BaseModel):
@@ -53,7 +53,7 @@ def settle(
     the size of the cells. Raises RunFailed where the staged rows are not the wave's items.
     """
     cells = [Cell(cell.partition, cell.bucket) for cell in wave.cells]
-    standing = [file for file in lake.files(table, cells=cells)]
+    standing = list(lake.files(table, cells=cells))
     staged = [storage.join(rows, name) for name in storage.list_names(rows) if name.endswith(".parquet")]
     storage.delete_prefix(into)  # what an attempt that died left here was never published
     with (
@@ -64,17 +64,17 @@ def settle(
         for uri in (rows, lake.warehouse):
             storage.register(db, uri)
         _load(db, schema, plan, wave, staged, [file.path for file in standing], run_id)
-        found, distinct = _row(db, "SELECT count(*), count(DISTINCT item_id) FROM fresh")
+        found, distinct = one(db, "SELECT count(*), count(DISTINCT item_id) FROM fresh")
         if found != wave.items or distinct != wave.items:
             raise RunFailed(
                 f"wave {wave.number} staged {found} rows of {distinct} items where its manifest has {wave.items}; "
                 "`swath resume` does what is missing"
             )
         files = _write_cells(db, schema, into)
-        ok, rejected = _row(
+        ok, rejected = one(
             db, "SELECT count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'rejected') FROM fresh"
         )
-        carried, gone = _row(db, "SELECT count(*) FILTER (NOT leaves), count(*) FILTER (leaves) FROM kept")
+        carried, gone = one(db, "SELECT count(*) FILTER (NOT leaves), count(*) FILTER (leaves) FROM kept")
         reasons = db.execute(
             "SELECT reject_reason, count(*) FROM fresh WHERE status = 'rejected' GROUP BY 1 ORDER BY 2 DESC"
         )
@@ -108,27 +108,28 @@ def _load(
     db.register("shape", schema.empty_table())
     _view(db, "fresh", staged)
     _view(db, "standing", standing)
-    db.execute(f"CREATE TABLE mine AS SELECT DISTINCT object_id FROM read_parquet('{_text(wave.pending)}')")
-    gone = f"FROM read_parquet('{_text(plan.gone)}')" if plan.gone else "SELECT ''::VARCHAR AS object_id WHERE false"
+    db.execute(f"CREATE TABLE mine AS SELECT DISTINCT object_id FROM read_parquet({literal(wave.pending)})")
+    gone = f"FROM read_parquet({literal(plan.gone)})" if plan.gone else "SELECT ''::VARCHAR AS object_id WHERE false"
     db.execute(f"CREATE TABLE gone AS {gone}")
     db.execute("CREATE TABLE buckets (partition VARCHAR, buckets INTEGER)")
     if plan.buckets:
         db.executemany("INSERT INTO buckets VALUES (?, ?)", list(plan.buckets.items()))
     marks = f"'gone' AS status, '{run_id}' AS run_id, {wave.number}::INTEGER AS wave, now() AS processed_at"
     moved = "(('0x' || object_id[1:8])::BIGINT % coalesce(buckets, 1))::INTEGER AS bucket"
+    db.execute("CREATE VIEW others AS FROM standing ANTI JOIN mine USING (object_id)")
     db.execute(
         f"""CREATE VIEW kept AS
-        SELECT standing.* REPLACE ({moved}), false AS leaves
-        FROM standing ANTI JOIN mine USING (object_id) ANTI JOIN gone USING (object_id) LEFT JOIN buckets USING (partition)
+        SELECT others.* REPLACE ({moved}), false AS leaves
+        FROM others ANTI JOIN gone USING (object_id) LEFT JOIN buckets USING (partition)
         UNION ALL BY NAME
-        SELECT standing.* REPLACE ({moved}, {marks}), true AS leaves
-        FROM standing ANTI JOIN mine USING (object_id) SEMI JOIN gone USING (object_id) LEFT JOIN buckets USING (partition)"""
+        SELECT others.* REPLACE ({moved}, {marks}), true AS leaves
+        FROM others SEMI JOIN gone USING (object_id) LEFT JOIN buckets USING (partition)"""
     )
 
 
 def _view(db: duckdb.DuckDBPyConnection, name: str, files: list[str]) -> None:
     """A view of the files with every column of the table, null where a file lacks it."""
-    listed = ", ".join(f"'{_text(file)}'" for file in files)
+    listed = ", ".join(literal(file) for file in files)
     rows = f" UNION ALL BY NAME FROM read_parquet([{listed}], union_by_name = true)" if files else ""
     db.execute(f"CREATE VIEW {name} AS FROM shape{rows}")
 
@@ -153,8 +154,7 @@ def _write_cells(db: duckdb.DuckDBPyConnection, schema: pa.Schema, into: str) ->
     ordered = (
         "FROM fresh UNION ALL BY NAME SELECT * EXCLUDE (leaves) FROM kept ORDER BY partition, bucket, object_id, page"
     )
-    for batch in db.execute(ordered).to_arrow_reader(BATCH_ROWS):
-        table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+    for table in batches(db, ordered, schema, BATCH_ROWS):
         for cell, part in _by_cell(table):
             if cell != current:
                 close()
@@ -174,13 +174,3 @@ def _by_cell(table: pa.Table) -> list[tuple[tuple[str, int], pa.Table]]:
     starts = [row for row, cell in enumerate(cells) if row == 0 or cell != cells[row - 1]]
     ends = [*starts[1:], len(cells)]
     return [(cells[start], table.slice(start, end - start)) for start, end in zip(starts, ends, strict=True)]
-
-
-def _row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
-    row = db.execute(query).fetchone()
-    assert row is not None
-    return row
-
-
-def _text(value: str) -> str:
-    return value.replace("'", "''")

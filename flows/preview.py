@@ -1,0 +1,141 @@
+"""What a run would do, before it does it: items, waves, stages, workers, memory, time."""
+
+from __future__ import annotations
+
+from tempfile import TemporaryDirectory
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from swath.flows import engine
+from swath.flows.binding import bind
+from swath.flows.manifest import build_manifest
+from swath.flows.plan import make_plan
+from swath.flows.records import Request, Runs, State
+from swath.flows.stages import Pool, fuse, pools
+from swath.infra.lake import Lake
+from swath.operators.image.formats import READABLE
+
+WORKER_BYTES = 400 << 20
+"""Resident memory of a worker before any model: Python, Arrow, OpenCV, and a picture in hand."""
+
+
+class StagePreview(BaseModel):
+    """One stage as it would run."""
+
+    steps: list[str]
+    workers: int
+    cpus: float
+    gpus: float
+    memory_bytes: int
+    """Of all its workers together, estimated."""
+
+
+class Preview(BaseModel):
+    """The answer of `swath plan`."""
+
+    pipeline: str
+    table: str
+    source: str
+    objects: int
+    items: int
+    bytes: int
+    left_aside: dict[str, int]
+    pending: int
+    why: dict[str, int]
+    unchanged: int
+    gone: int
+    waves: int
+    cells: int
+    stages: list[StagePreview]
+    seconds: float | None
+    """Predicted from the latest run of the pipeline in this warehouse; None where there is none."""
+    columns: list[str]
+
+
+def preview(request: Request) -> Preview:
+    """Lists the source and joins it with the table; writes nothing but temporary files."""
+    bound = bind(request.pipeline)
+    lake = Lake(request.warehouse)
+    given = fuse(bound.steps)
+    placed = [Pool(stage, 1) for stage in given] if request.ray == "off" else pools(given, engine.cluster(request.ray))
+    with TemporaryDirectory(prefix="swath-plan-") as folder:
+        manifest = build_manifest(
+            request.source,
+            bound.pipeline,
+            folder,
+            include=request.include,
+            exclude=request.exclude,
+            partition_by=request.partition_by,
+            limit=request.limit,
+            readable=READABLE,
+        )
+        plan = make_plan(bound, manifest, lake, None, retry=request.retry)
+    return Preview(
+        pipeline=bound.pipeline.name,
+        table=bound.pipeline.table.name,
+        source=manifest.source,
+        objects=manifest.objects,
+        items=manifest.items,
+        bytes=manifest.bytes,
+        left_aside=manifest.left_aside,
+        pending=plan.items,
+        why=plan.why,
+        unchanged=plan.unchanged,
+        gone=plan.gone_objects,
+        waves=len(plan.waves),
+        cells=sum(len(wave.cells) for wave in plan.waves),
+        stages=[_stage(pool) for pool in placed],
+        seconds=_predicted(request, plan.items, max(pool.workers for pool in placed)),
+        columns=[column.name for column in bound.columns],
+    )
+
+
+def print_preview(console: Console, found: Preview) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+    grid.add_row("source", found.source)
+    grid.add_row("found", f"{found.objects:,} objects, {found.items:,} items, {found.bytes / 1e6:,.1f} MB")
+    if found.left_aside:
+        grid.add_row("left aside", ", ".join(f"{count:,} .{kind}" for kind, count in found.left_aside.items()))
+    why = ", ".join(f"{count:,} {reason}" for reason, count in found.why.items())
+    grid.add_row("pending", f"[bold]{found.pending:,}[/] items ({why or 'nothing new'})")
+    grid.add_row("", f"{found.unchanged:,} unchanged, {found.gone:,} objects gone")
+    grid.add_row("waves", f"{found.waves:,} over {found.cells:,} cells of table {found.table!r}")
+    for number, stage in enumerate(found.stages, 1):
+        wants = f"{stage.workers} workers, {stage.cpus:g} CPU" + (f", {stage.gpus:g} GPU" if stage.gpus else "")
+        grid.add_row(f"stage {number}", f"{' → '.join(stage.steps)}")
+        grid.add_row("", f"{wants} each, about {stage.memory_bytes / 2**30:.1f} GiB together")
+    if found.pending:
+        told = (
+            f"about {found.seconds:,.0f} s"
+            if found.seconds is not None
+            else "unknown until a first run has measured it"
+        )
+        grid.add_row("time", f"{told} (`swath run ... --limit 50` measures)" if found.seconds is None else told)
+    console.print(grid)
+
+
+def _stage(pool: Pool) -> StagePreview:
+    wants = pool.stage.resources
+    return StagePreview(
+        steps=list(dict.fromkeys(link.step.name for link in pool.stage.links)),
+        workers=pool.workers,
+        cpus=wants.cpus,
+        gpus=wants.gpus,
+        memory_bytes=pool.workers * (WORKER_BYTES + wants.memory_bytes),
+    )
+
+
+def _predicted(request: Request, items: int, workers: int) -> float | None:
+    """Measured seconds of work an item over the workers, plus what the latest run spent on everything else."""
+    for record in reversed(Runs(request.warehouse).all()):
+        done = record.ok + record.rejected
+        if record.pipeline == request.pipeline.name and record.status == State.PUBLISHED and done and record.operators:
+            work = sum(record.operators.values()) / done
+            ran = max((stage["workers"] for stage in record.stages.values()), default=1)
+            fixed = max(0.0, record.seconds - work * done / ran)
+            return round(fixed + work * items / workers, 1) if items else 0.0
+    return None
