@@ -21,34 +21,34 @@ def draw(destination: Path, seed: int = 7) -> dict[str, Any]:
     """Draws `survey/`, `documents/`, `photos/` and `truth.json` below `destination`; the same seed, the same bytes.
 
     Files that are there and right are left untouched. Returns what `truth.json` holds: for each folder `files`,
-    `items` (pages counted), `rejects` (path in the folder to reason), `reasons` (reason to number of rejects), and
-    what its draw_folder adds.
+    `items` (pages counted), `rejects` (path in the folder to reason), `reasons` (reason to number of rejects),
+    `digests` (path to BLAKE2b of the file), and what its draw_folder adds.
     """
-    kept = _kept(destination, seed)
-    if kept:
-        return kept
-    truth: dict[str, Any] = {"seed": seed, "drawn_by": _version()}
+    drawn_by = {"seed": seed, "version": _version()}
+    earlier = _earlier(destination)
+    truth: dict[str, Any] = {"drawn_by": drawn_by}
     for name, draw_folder in FOLDERS.items():
-        folder = draw_folder(destination / name, seed)
-        truth[name] = folder | {"reasons": dict(Counter(folder["rejects"].values()))}
-    truth["digests"] = _digests(destination)
+        folder = destination / name
+        if earlier.get("drawn_by") == drawn_by and earlier[name]["digests"].items() <= _digests(folder).items():
+            truth[name] = earlier[name]  # drawing takes ten seconds, looking none
+            continue
+        said = draw_folder(folder, seed)
+        truth[name] = said | {"reasons": dict(Counter(said["rejects"].values())), "digests": _digests(folder)}
     write(destination / "truth.json", json.dumps(truth, indent=1).encode())
     return truth
 
 
-def _kept(destination: Path, seed: int) -> dict[str, Any] | None:
-    """The truth of an earlier draw by this code, if all its files are still as drawn: ten seconds saved."""
+def _earlier(destination: Path) -> dict[str, Any]:
+    """The truth of an earlier draw, if there was one."""
     try:
-        truth: dict[str, Any] = json.loads((destination / "truth.json").read_bytes())
+        return dict(json.loads((destination / "truth.json").read_bytes()))
     except (OSError, ValueError):
-        return None
-    same_draw = (truth.get("seed"), truth.get("drawn_by")) == (seed, _version())
-    return truth if same_draw and truth["digests"].items() <= _digests(destination).items() else None
+        return {}
 
 
-def _digests(destination: Path) -> dict[str, str]:
-    files = (path for name in FOLDERS for path in sorted((destination / name).rglob("*")) if path.is_file())
-    return {path.relative_to(destination).as_posix(): _digest(path.read_bytes()) for path in files}
+def _digests(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in files}
 
 
 def _version() -> str:

@@ -26,12 +26,14 @@ ORIENTATION = 0x0112
 def fractal(rng: np.random.Generator, width: int, height: int, coarsest: int = 4) -> Plane:
     """Smooth noise, (H, W) in 0 to 1: octaves from `coarsest` cells across to single pixels, each half as strong."""
     total = np.zeros((height, width), np.float32)
-    cells, strength = min(coarsest, width // 2), 1.0
+    cells, strength = max(1, min(coarsest, width // 2)), 1.0
     while cells < max(width, height):
         coarse = rng.standard_normal((max(2, cells * height // width), cells), dtype=np.float32)
-        total += strength * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        smooth = cv2.INTER_CUBIC if cells < 32 else cv2.INTER_LINEAR
+        total += strength * cv2.resize(coarse, (width, height), interpolation=smooth)
         cells, strength = cells * 2, strength / 2
-    return np.asarray((total - total.min()) / (total.max() - total.min()), np.float32)
+    total -= total.min()
+    return np.asarray(total / max(total.max(), 1e-6), np.float32)
 
 
 def draw_photo(rng: np.random.Generator, size: tuple[int, int], kind: str | None = None) -> Pixels:
@@ -49,7 +51,7 @@ def draw_photos(destination: Path, count: int, size: tuple[int, int] = (500, 375
     """
     width, height = size
     rng = np.random.default_rng(seed)
-    scenes = [draw_photo(rng, (800, 600), kind)[..., ::-1] for kind in SCENES for _ in range(3)]  # OpenCV wants BGR
+    scenes = [draw_photo(rng, (800, 600), kind)[..., ::-1] for kind in SCENES for _ in range(2)]  # OpenCV wants BGR
     grain = np.clip(rng.standard_normal((height, width, 3)) * 6 + 16, 0, 32).astype(np.uint8)
     paths = [destination / f"photo_{index:06}.jpg" for index in range(count)]
     for index, path in enumerate(paths):
@@ -88,7 +90,7 @@ def _good(rng: np.random.Generator) -> dict[str, bytes]:
         return draw_photo(rng, (width, height), kind)
 
     files = {f"{kind}_{number}.jpg": encode(scene(kind)) for kind in SCENES for number in (1, 2)}
-    files["large.jpg"] = encode(scene("landscape", 2400, 1800))
+    files["large.jpg"] = encode(scene("landscape", 1600, 1200))
     files["too_dark.jpg"] = encode(cv2.convertScaleAbs(scene("town"), alpha=0.06))
     files["too_bright.jpg"] = encode(cv2.convertScaleAbs(scene("surface"), alpha=1.3, beta=90))
     files["too_blurred.jpg"] = encode(cv2.GaussianBlur(scene("still_life"), (0, 0), 12))
@@ -148,7 +150,7 @@ def _town(rng: np.random.Generator, width: int, height: int) -> Plane:
     picture = np.ascontiguousarray(_blend((0.35, 0.5, 0.75), (0.9, 0.85, 0.8), sky))
     left = 0
     while left < width:
-        wide, tall = int(width * rng.uniform(0.1, 0.22)), int(height * rng.uniform(0.35, 0.85))
+        wide, tall = 1 + int(width * rng.uniform(0.1, 0.22)), int(height * rng.uniform(0.35, 0.85))
         right, top = left + wide, height - tall
         wall = rng.uniform(0.3, 0.8, 3)
         cv2.rectangle(picture, (left, top), (right, height), wall.tolist(), -1)

@@ -40,6 +40,9 @@ FLIGHTS = {
 }
 """Start of the flight (clock at UTC+02:00) and width of the plants as a share of the row spacing."""
 
+GREEN, SOIL = np.array((62, 118, 33), np.float32), np.array((132, 105, 77), np.float32)
+"""sRGB."""
+
 BROKEN = {
     ("north", "2025-05-06"): (Reason.EMPTY, Reason.CORRUPT),
     ("north", "2025-06-17"): (Reason.TRUNCATED,),
@@ -54,7 +57,7 @@ def draw_field(rng: np.random.Generator, size: tuple[int, int], plant_width: flo
     Returns the picture, (H, W, 3) uint8 sRGB, and where plants stand, (H, W) bool.
     """
     width, height = size
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     vigour = fractal(rng, width, height, 3)
     angle = math.radians(8)
     across = x * math.cos(angle) + y * math.sin(angle)
@@ -62,10 +65,9 @@ def draw_field(rng: np.random.Generator, size: tuple[int, int], plant_width: flo
     leaves = fractal(rng, width, height, width // 12)
     plants = row + (leaves - 0.5) * 0.8 + (0.5 - vigour) * 0.6 < plant_width
     clods = fractal(rng, width, height, width // 16)
-    soil = np.array((0.52, 0.41, 0.30), np.float32) * (0.6 + 0.7 * clods)[..., None]
-    green = np.array((0.24, 0.46, 0.13), np.float32) * (0.5 + 0.9 * fractal(rng, width, height, width // 6))[..., None]
-    picture = np.where(plants[..., None], green, soil) * 255
-    return np.clip(picture, 0, 255).astype(np.uint8), plants
+    shade = np.where(plants, 0.5 + 0.9 * fractal(rng, width, height, width // 6), 0.6 + 0.7 * clods)
+    picture = cv2.merge([np.where(plants, green, soil) * shade for green, soil in zip(GREEN, SOIL, strict=True)])
+    return cv2.convertScaleAbs(picture), plants
 
 
 def draw_folder(folder: Path, seed: int) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _fly(rng: np.random.Generator, site: str, date: str) -> list[tuple[str, byte
         seen = (picture[view] * vignette * rng.uniform(0.94, 1.04)).clip(0, 255).astype(np.uint8)
         taken = start + timedelta(seconds=4 * shot)
         exif, truth = _exif(site, taken, left + WIDTH / 2, field_height - top - HEIGHT / 2, rng.normal(0, 0.15))
-        content = encode(seen, exif=exif, xmp=_xmp())
+        content = encode(seen, exif=exif, xmp=_xmp(), subsampling=0)  # else colour spreads beyond the leaves
         photos.append((f"IMG_{shot + 1:04}.jpg", content, truth | {"cover": float(plants[view].mean()), "gsd_m": GSD}))
     return photos
 

@@ -1,0 +1,75 @@
+# The doors. Each sets up what it needs first; a second call finds that done and costs nothing.
+SHELL := /bin/bash
+BIN := .venv/bin
+ENVIRONMENT := .venv/.installed
+SYSTEM := .venv/.system
+PACKAGES := tesseract-ocr tesseract-ocr-eng tesseract-ocr-osd
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all test-faults check bench setup clean
+
+help:
+	@echo "make demo         set up, draw images, run the pipelines over them, show what came out"
+	@echo "make test         set up, run the tests (those under half a minute each)"
+	@echo "make test-all     all tests"
+	@echo "make test-faults  the tests that kill workers, drivers and stores"
+	@echo "make check        lint, format, types, import direction"
+	@echo "make bench        the benchmarks, as JSON"
+	@echo "make setup        only set up; make clean removes what setting up made"
+
+demo: setup
+	$(BIN)/swath demo
+
+test: setup
+	$(BIN)/pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/pytest
+
+test-faults: setup
+	$(BIN)/pytest tests/faults
+
+check: $(ENVIRONMENT)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+setup: $(ENVIRONMENT) $(SYSTEM)
+
+# `command -v` is not proof: pyenv leaves a python3.11 that only says it is not selected.
+$(ENVIRONMENT): pyproject.toml constraints.txt
+	@python=$$(for name in python3.11 python3.12 python3.13 python3 python; do \
+	    $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done); \
+	if [ -z "$$python" ]; then \
+	    echo "Python 3.11 or newer is needed, and none is on the PATH: install it (https://www.python.org/downloads/)" >&2; \
+	    exit 1; \
+	fi; \
+	[ -x $(BIN)/python ] || $$python -m venv .venv || { \
+	    echo "$$python cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	@echo "Installing Swath and what it stands on into .venv: about 6 GB, three minutes with a warm cache ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
+	    -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Tesseract's language data. Without them OCR falls back on RapidOCR, so that this step never fails.
+$(SYSTEM): | $(ENVIRONMENT)
+	@as_root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"; fi; }; \
+	apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::http::Timeout=20 -o Acquire::Retries=1 -qq "$$@"; }; \
+	if tesseract --list-langs 2>/dev/null | grep -qx eng && tesseract --list-langs 2>/dev/null | grep -qx osd; then \
+	    touch $@; \
+	elif command -v apt-get >/dev/null && as_root true 2>/dev/null; then \
+	    echo "Installing $(PACKAGES) with apt-get ..."; \
+	    { apt install -y --no-install-recommends $(PACKAGES) || \
+	      { apt update && apt install -y --no-install-recommends $(PACKAGES); }; } >/dev/null 2>&1 && touch $@; \
+	elif command -v brew >/dev/null; then \
+	    echo "Installing tesseract with Homebrew ..."; \
+	    brew install --quiet tesseract >/dev/null 2>&1 && touch $@; \
+	fi; \
+	[ -e $@ ] || echo "Tesseract could not be installed from here; for the fast OCR engine install $(PACKAGES) (RapidOCR serves until then)."
+
+clean:
+	rm -rf .venv build dist .src/*.egg-info
