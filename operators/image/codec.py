@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
 
 from swath.operators.core.base import BYTES, Item, Reject, Transform
 from swath.operators.core.geometry import orient, scaling
-from swath.operators.image.codec_color import Picture
 from swath.operators.image.formats import HEAD_BYTES, READABLE, sniff
 from swath.schemas.columns import Column
 from swath.schemas.items import MANIFEST, Reason
+
+if TYPE_CHECKING:
+    from swath.operators.image.codec_color import Picture
 
 _PAGE = next(column for column in MANIFEST if column.name == "page")
 

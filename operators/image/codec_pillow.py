@@ -150,6 +150,10 @@ def _webp_size(content: bytes) -> tuple[int, int]:
 
 def decode_bmp(content: bytes, max_pixels: int) -> Picture:
     """A Windows or OS/2 bitmap. Raises Reject."""
+    if len(content) >= 54 and content[14] >= 40:
+        (start,), (packing, size) = struct.unpack_from("<I", content, 10), struct.unpack_from("<II", content, 30)
+        if packing in (1, 2) and start + size > len(content):  # Pillow fills up what is missing of run lengths
+            raise Reject(Reason.TRUNCATED, f"the BMP ends at byte {len(content)}, its pixels at {start + size}")
     with verdicts("BMP"):
         image: Image.Image = _open(BmpImagePlugin.BmpImageFile, content, max_pixels)
         image.load()

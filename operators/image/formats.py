@@ -67,6 +67,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 )
 _BMFF_BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"heif": "heic", b"mif1": "heic",
                 b"hevc": "heic", b"msf1": "heic", b"jp2 ": "jp2", b"crx ": "raw"}  # fmt: skip
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of one value of each field type, TIFF 6.0 and BigTIFF."""
 _DIB_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 66, 108, 124})
 
 
@@ -137,7 +139,7 @@ def tiff_pages(content: bytes) -> list[int]:
     """For each page of a TIFF, its number in the chain of directories, from 0.
 
     Reduced-resolution copies and transparency masks (TIFF 6.0, NewSubfileType bits 0 and 2) are left out,
-    unless there is nothing else. Raises Reject where the chain leaves the file.
+    unless there is nothing else. Raises Reject where the chain, or the value of a tag, leaves the file.
     """
     kinds: list[int] = []
     order = "<" if content[:2] == b"II" else ">"
@@ -159,12 +161,16 @@ def tiff_pages(content: bytes) -> list[int]:
 
 
 def _subfile_type(content: bytes, order: str, first: int, entries: int, entry: int) -> int:
+    """NewSubfileType of a directory, 0 without one. Raises Reject where the value of any tag leaves the file."""
+    subfile, inline, layout = (0, 4, order + "HHII") if entry == 12 else (0, 8, order + "HHQQ")
     for at in range(first, first + entries * entry, entry):
-        tag, kind = _unpack(content, order + "HH", at)
+        tag, kind, count, value = _unpack(content, layout, at)
+        size = _TIFF_SIZES.get(kind, 0) * count
+        if size > inline and value + size > len(content):
+            raise Reject(Reason.TRUNCATED, f"the TIFF ends at byte {len(content)}, before the value of its tag {tag}")
         if tag == 254:
-            (value,) = _unpack(content, order + ("H" if kind == 3 else "I"), at + entry - (8 if entry == 20 else 4))
-            return int(value)
-    return 0
+            (subfile,) = _unpack(content, order + ("H" if kind == 3 else "I"), at + entry - inline)
+    return subfile
 
 
 def _unpack(content: bytes, layout: str, offset: int) -> tuple[int, ...]:

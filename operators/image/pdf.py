@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -30,9 +31,10 @@ def decode_pdf(content: bytes, page: int | None, dpi: float, max_pixels: int) ->
     with _document(content) as document:
         if number > len(document):
             raise Reject(Reason.NOT_FOUND, f"page {number} of a PDF that now has {len(document)}")
+        document.init_forms()  # so that what was filled into form fields is drawn
         sheet = document[number - 1]
         scale = dpi / _POINTS_PER_INCH
-        width, height = (max(1, round(points * scale)) for points in sheet.get_size())
+        width, height = (math.ceil(points * scale) for points in sheet.get_size())
         check_size(width, height, max_pixels)
         bitmap = sheet.render(scale=scale, rev_byteorder=True, force_bitmap_format=_bgr())
         pixels = np.array(bitmap.to_numpy()[..., :3])

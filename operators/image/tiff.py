@@ -92,7 +92,7 @@ def _plain_bytes(ifd: Any, number: int) -> float:
     strips = math.ceil(ifd.imagelength / ifd.rowsperstrip)
     rows = min(ifd.rowsperstrip, ifd.imagelength - number % strips * ifd.rowsperstrip)
     samples = 1 if ifd.planarconfig == 2 else ifd.samplesperpixel
-    return rows * math.ceil(ifd.imagewidth * samples * ifd.bitspersample / 8)
+    return float(rows * math.ceil(ifd.imagewidth * samples * ifd.bitspersample / 8))
 
 
 def _check_jpeg(segment: bytes, tables: bytes | None) -> None:

@@ -6,6 +6,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,15 @@ def reject_of(content: bytes, **config: Any) -> Reject:
     return caught.value
 
 
+def rle_bitmap() -> bytes:
+    """A Windows bitmap of 8 bits a pixel whose every row is 64 runs of two, then an end of line."""
+    table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 4, axis=1).tobytes()
+    row = b"".join(bytes((2, 4 * run)) for run in range(64))
+    pixels = (row + b"\0\0") * 96 + b"\0\1"
+    sizes = struct.pack("<IiiHHIIiiII", 40, 128, 96, 1, 8, 1, len(pixels), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(pixels), 0, 0, 1078) + sizes + table + pixels
+
+
 PHOTO = photo()
 PALETTE = Image.fromarray(PHOTO).quantize(64)
 BILEVEL = Image.fromarray(PHOTO[..., 0] > 128)
@@ -71,6 +81,7 @@ WHOLE = {
     "tiff planar": tiff(np.moveaxis(PHOTO, 2, 0), planarconfig="separate", photometric="rgb"),
     "pdf": encoded(PHOTO, "PDF"),
 }
+WHOLE["bmp of run lengths"] = rle_bitmap()
 IN_THE_DARK = {Reason.TRUNCATED, Reason.CORRUPT, Reason.NOT_AN_IMAGE, Reason.UNSUPPORTED}
 
 
@@ -92,7 +103,7 @@ def test_a_file_cut_in_its_pixels_is_said_to_be_truncated(name: str) -> None:
 def test_a_jpeg_that_other_readers_pass_over_is_corrupt() -> None:
     content = WHOLE["jpeg"]
     middle = (read_header(content).scans + len(content)) // 2
-    for damage in (content[:middle] + content[middle + 60 :], content[:middle] + b"\x5a\x5a" * 40 + content[middle:]):
+    for damage in (content[:middle] + content[middle + 200 :], content[:middle] + b"\x5a" * 80 + content[middle:]):
         assert Image.open(io.BytesIO(damage)).convert("RGB").size == (128, 96)  # Pillow sees nothing
         assert reject_of(damage).reason == Reason.CORRUPT
         assert reject_of(damage, min_side=12).reason == Reason.CORRUPT
@@ -203,14 +214,14 @@ def test_the_limit_on_pixels_holds_for_every_format(name: str) -> None:
 
 
 def test_compressed_text_in_a_png_is_never_unfolded() -> None:
-    bomb = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200_000_000)))
-    profile = _chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(200_000_000)))
+    bomb = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(60_000_000)))
+    profile = _chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(60_000_000)))
     row = b"\0" + b"\x11\x22\x33" * 4
     content = _png(4, 4, bomb, profile, _chunk(b"IDAT", zlib.compress(row * 4)))
     tracemalloc.start()
     try:
         assert Decode().process({"bytes": content, "page": None}, None)["pixels"][0, 0].tolist() == [17, 34, 51]
-        assert tracemalloc.get_traced_memory()[1] < 30e6
+        assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
 
@@ -227,11 +238,7 @@ def test_headers_that_lie_are_corrupt_and_never_another_error() -> None:
         for _ in range(25):
             damaged = bytearray(content)
             damaged[int(random.integers(4, 120))] = int(random.integers(256))
-            try:
+            with suppress(Reject):
                 Decode(max_pixels=10**6).process({"bytes": bytes(damaged), "page": None}, None)
-            except Reject as reject:
-                assert reject.message
-            try:
+            with suppress(Reject):
                 count_pages(bytes(damaged))
-            except Reject as reject:
-                assert reject.message

@@ -61,6 +61,20 @@ def test_a_pdf_is_white_where_nothing_is_printed() -> None:
     assert pixels[25, 150].tolist() == [255, 255, 255]
 
 
+def test_what_was_filled_into_a_form_is_drawn() -> None:
+    from reportlab.pdfgen.canvas import Canvas
+
+    ink = []
+    for value in ("", "MMMMMMMM"):
+        buffer = io.BytesIO()
+        canvas = Canvas(buffer, pagesize=(200, 100))
+        canvas.drawString(10, 80, "Total")
+        canvas.acroForm.textfield(name="total", value=value, x=10, y=40, width=150, height=30)
+        canvas.save()
+        ink.append((page_of(buffer.getvalue(), 1)["pixels"] < 90).sum())
+    assert ink[1] > ink[0] + 500
+
+
 def test_a_page_too_large_is_refused_before_it_is_rendered() -> None:
     from reportlab.pdfgen.canvas import Canvas
 
@@ -139,7 +153,7 @@ def test_overviews_and_masks_in_a_tiff_are_no_pages() -> None:
     with tifffile.TiffWriter(buffer) as writer:
         writer.write(np.full((64, 64, 3), 90, np.uint8), photometric="rgb", metadata=None)
         writer.write(np.full((32, 32, 3), 91, np.uint8), photometric="rgb", subfiletype=1, metadata=None)
-        writer.write(np.full((64, 64), 1, np.uint8), subfiletype=4, metadata=None)
+        writer.write(np.ones((64, 64), bool), subfiletype=4, metadata=None)
         writer.write(np.full((64, 64, 3), 92, np.uint8), photometric="rgb", metadata=None)
     content = buffer.getvalue()
     assert count_pages(content) == 2
@@ -156,10 +170,12 @@ def test_a_tiff_cut_in_its_chain_of_pages_has_no_count() -> None:
 
 
 def test_a_camera_raw_file_is_not_read_as_its_thumbnail() -> None:
-    thumbnail = np.zeros((12, 16, 3), np.uint8)
-    content = tiff(thumbnail, photometric="rgb", subfiletype=1, extratags=[(330, "I", 1, 8, True)], metadata=None)
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(np.zeros((12, 16, 3), np.uint8), photometric="rgb", subfiletype=1, subifds=1, metadata=None)
+        writer.write(np.zeros((120, 160), np.uint16), photometric="cfa", metadata=None)
     with pytest.raises(Reject, match="unsupported"):
-        page_of(content, None)
+        page_of(buffer.getvalue(), None)
 
 
 def test_other_files_have_one_page_and_empty_ones_none() -> None:
