@@ -33,7 +33,7 @@ def scratch_database(folder: str) -> duckdb.DuckDBPyConnection:
     """A DuckDB that sorts more than fits into memory by way of the folder."""
     import duckdb
 
-    options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "512MB", "temp_directory": folder}
+    options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "256MB", "temp_directory": folder}
     return duckdb.connect(config={**options, "threads": 2, "preserve_insertion_order": False})
 
 
