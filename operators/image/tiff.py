@@ -156,8 +156,12 @@ def _through_libtiff(content: bytes, directory: int, ifd: Any) -> npt.NDArray[np
 
 
 def _check_fax(content: bytes, directory: int, samples: npt.NDArray[Any]) -> None:
-    """Raises Reject for corrupt CCITT data: neither decoder says so, but each goes wrong in its own way."""
+    """Raises Reject for corrupt CCITT data: few decoders say so, but each goes wrong in its own way."""
     import imagecodecs
 
-    if not np.array_equal(imagecodecs.tiff_decode(content, directory).reshape(samples.shape), samples):
+    try:
+        again = imagecodecs.tiff_decode(content, directory).reshape(samples.shape)
+    except (imagecodecs.TiffError, ValueError) as error:
+        raise Reject(Reason.CORRUPT, f"libtiff cannot read the CCITT fax data: {error}") from None
+    if not np.array_equal(again, samples):
         raise Reject(Reason.CORRUPT, "two decoders read different pictures from the CCITT fax data")
