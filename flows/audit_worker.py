@@ -38,6 +38,8 @@ START_S = 120
 HELLO_S = 5
 """How long a warm worker may take to say who it is; it does so beside an audit, too."""
 STOP_S = 5
+LONGEST_PATH = 103
+"""Bytes that every system allows in the path of a Unix socket."""
 
 
 def environment_digest() -> str:
@@ -106,8 +108,13 @@ class AuditClient:
         command = [sys.executable, "-P", "-m", "swath.flows.audit_worker"]
         command += ["--socket", str(self.socket), "--parent", str(os.getpid())]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(  # in a session of its own: Ctrl-C is for the run, which then closes it
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the run, which then closes its worker
+                env=os.environ | {"TMPDIR": str(self._folder)},  # what a killed worker spilled goes with the folder
             )
 
     def _stop(self) -> None:
@@ -197,6 +204,8 @@ def serve(socket: Path, parent: int | None = None) -> None:
     folder = socket.parent.stat()
     if folder.st_uid != os.getuid() or stat.S_IMODE(folder.st_mode) & 0o077:
         raise ConfigurationError(f"{socket.parent} must be yours alone (mode 0700) to hold the audit worker's socket")
+    if len(os.fsencode(socket)) > LONGEST_PATH:
+        raise ConfigurationError(f"{socket} is too long a name for a socket; choose a shorter one, or a shorter TMPDIR")
     watched = psutil.Process(parent) if parent else None
     with sockets.socket(sockets.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.connect(str(socket))

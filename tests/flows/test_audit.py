@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,16 +14,17 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from swath.flows.audit import SKIPPED, audit
-from swath.flows.audit_worker import AuditClient
+from swath.flows.audit_worker import AuditClient, serve
 from swath.flows.suites import load_suites, shipped_suites
 from swath.schemas.checks import CHECKS, AuditReport, AuditRequest, Check
 from swath.schemas.columns import schema_of
 from swath.schemas.errors import ConfigurationError, RunFailed, StorageUnavailable, SwathError
-from swath.schemas.items import MANIFEST, VERDICT, bucket_of, item_id, object_id
+from swath.schemas.items import MANIFEST, VERDICT, item_id, object_id
 from swath.schemas.types import LINES
 
 RUN = "run-7"
@@ -434,21 +437,54 @@ def test_an_expectation_that_great_expectations_does_not_know_is_refused(wave: W
         audit(wave.request(expectations=[wave.suite(expectation)]))
 
 
+TAKEN = datetime(2024, 5, 1, 12, tzinfo=UTC)
+SOUND: dict[str, Any] = {
+    "page": 1, "format": "jpeg", "width_px": 640, "height_px": 480, "orientation": 6,
+    "sharpness": 0.4, "brightness": 0.5, "contrast": 0.2, "noise": 0.01, "clipped_fraction": 0.0,
+    "quality_verdict": "good", "quality_reasons": [], "captured_at": TAKEN, "latitude": 52.5, "longitude": 13.4,
+    "altitude_m": 80.0, "focal_length_mm": 4.5, "phash": "0f" * 8, "skew_degrees": -1.5, "lines": ["total 12.00"],
+    "text": "total 12.00", "ocr_confidence": 0.9, "ocr_engine": "tesserocr", "exg_mean": 0.3, "vari_mean": 0.1,
+    "vegetation_fraction": 0.4, "segments": ["vegetation"],
+}  # fmt: skip
+IMPOSSIBLE: dict[str, list[Any]] = {
+    "page": [0], "width_px": [0], "height_px": [-1], "orientation": [9], "sharpness": [-0.1], "brightness": [1.2],
+    "contrast": [0.6], "noise": [-1.0], "clipped_fraction": [1.1], "quality_verdict": ["good", "poor", "fair"],
+    "quality_reasons": [["too_dark"], [], []], "captured_at": [datetime(1970, 1, 1, tzinfo=UTC)], "latitude": [91.0],
+    "longitude": [181.0], "altitude_m": [99999.0], "focal_length_mm": [0.0], "phash": ["0F" * 8],
+    "skew_degrees": [90.0], "lines": [[]], "ocr_confidence": [1.5, -3.0], "exg_mean": [3.0], "vari_mean": [-2.0],
+    "vegetation_fraction": [1.01], "segments": [[]],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", shipped_suites())
-def test_the_shipped_suites_are_understood_by_great_expectations(wave: Wave, name: str) -> None:
-    """Every column a shipped suite names is given, filled with the value null, so that every expectation is run."""
-    columns = {column for expectation in load_suites([name])[0].expectations for column in expectation.columns()}
-    request = wave.request(expectations=[name])
-    table = pa.concat_tables(pq.read_table(uri.removeprefix("file://")) for uri in request.staged)
-    for column in columns - set(table.column_names) - {"lines_count"}:
-        table = table.append_column(column, pa.nulls(len(table), pa.float64()))
-    path = wave.folder / "all.parquet"
-    pq.write_table(table, path)
-    report = audit(request.model_copy(update={"staged": (str(path),)}))
-    checks = [check for check in report.checks if check.source == "expectations"]
-    assert len(checks) == len(load_suites([name])[0].expectations)
-    assert not [check for check in checks if "could not be judged" in check.observed or check.observed == SKIPPED]
-    assert f"{name}.format.values_to_not_be_null" in failures(report)
+def test_every_expectation_of_a_shipped_suite_holds_for_sound_values_and_fails_for_others(
+    wave: Wave, name: str
+) -> None:
+    base = pq.read_table(wave.file("base", wave.rows).removeprefix("file://")).drop_columns(
+        [name for name in SCHEMA.names if name in SOUND]
+    )
+    manifest = wave.request().manifest
+
+    def judged(values: dict[str, list[Any]]) -> dict[str, bool]:
+        table = base
+        for column, cycle in values.items():
+            kind = pa.array([["text"] if SOUND[column] == [] else SOUND[column]]).type
+            filled = pa.array([cycle[n % len(cycle)] for n in range(len(base))], kind)
+            table = table.append_column(column, filled)
+        cells = []
+        for partition in ("a", "b"):
+            path = wave.folder / f"{partition}.parquet"
+            pq.write_table(table.filter(pc.field("partition") == partition), path)
+            cells.append(str(path))
+        report = audit(AuditRequest(run_id=RUN, wave=3, staged=cells, manifest=manifest, expectations=[name]))
+        return {check.name: check.success for check in report.checks if check.source == "expectations"}
+
+    sound = judged({column: [value] for column, value in SOUND.items()})
+    assert len(sound) == len(load_suites([name])[0].expectations)
+    assert [name for name, success in sound.items() if not success] == []
+    empty = judged({column: [None] for column in SOUND})
+    impossible = judged({column: IMPOSSIBLE.get(column, [value]) for column, value in SOUND.items()})
+    assert [name for name in sound if empty[name] and impossible[name]] == []
 
 
 # Report and page
@@ -552,9 +588,6 @@ def test_close_ends_what_was_started(tmp_path: Path) -> None:
 
 
 def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     script = "from swath.flows.audit_worker import AuditClient; print(AuditClient.start().pid); import os; os._exit(1)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
     pid = int(done.stdout)
@@ -565,8 +598,6 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_others_could_reach_is_refused(tmp_path: Path) -> None:
-    from swath.flows.audit_worker import serve
-
     open_folder = tmp_path / "open"
     open_folder.mkdir()
     os.chmod(open_folder, 0o755)
@@ -574,5 +605,8 @@ def test_a_socket_that_others_could_reach_is_refused(tmp_path: Path) -> None:
         serve(open_folder / "audit.sock")
 
 
-def test_buckets_of_the_fixture_are_the_tables_own() -> None:
-    assert bucket_of(row(1)["object_id"], 1) == row(1)["bucket"]
+def test_a_socket_with_too_long_a_name_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir(mode=0o700)
+    with pytest.raises(ConfigurationError, match="too long"):
+        serve(folder / "audit.sock")
