@@ -36,10 +36,13 @@ def hog(payload: bytes) -> bytes:
 
 
 def hog_in_a_child(payload: bytes) -> bytes:
+    """The payload is the path of a file for the child's process id, or empty."""
     import subprocess
 
-    subprocess.run([sys.executable, "-c", "kept = b'x' * (1 << 30); input()"], stdin=subprocess.PIPE, check=False)
-    time.sleep(3600)
+    child = subprocess.Popen([sys.executable, "-c", "kept = b'x' * (1 << 30); input()"], stdin=subprocess.PIPE)
+    if payload:
+        Path(payload.decode()).write_text(str(child.pid))
+    child.wait()
     return payload
 
 

@@ -68,8 +68,11 @@ def test_a_process_killed_from_outside_is_tried_once_more(tmp_path: Path) -> Non
 def test_nothing_is_left_running_and_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temp"))
     (tmp_path / "temp").mkdir()
-    run_alone("poison:hog_in_a_child", b"", seconds=60, memory_bytes=512 << 20)
-    assert not psutil.Process().children(recursive=True)
+    before = psutil.Process().children()
+    run_alone("poison:hog_in_a_child", bytes(tmp_path / "pid"), seconds=60, memory_bytes=512 << 20)
+    assert psutil.Process().children() == before
+    grandchild = int((tmp_path / "pid").read_text())
+    assert _within(5, lambda: not _alive(grandchild))
     assert not list((tmp_path / "temp").iterdir())
 
 
