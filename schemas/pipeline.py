@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[a-z][a-z0-9_]*$"
+RESERVED = {"main", "temp", "system", "information_schema", "pg_catalog"}
+"""What a table cannot be called, because its name is a schema in SQL and these mean something there."""
 
 
 class Model(BaseModel):
@@ -106,4 +108,6 @@ class Pipeline(Model):
     def _default_table(self) -> Pipeline:
         if not self.table.name:
             object.__setattr__(self, "table", self.table.model_copy(update={"name": self.name}))
+        if self.table.name in RESERVED:
+            raise ValueError(f"a table cannot be called {self.table.name!r}, that name is taken in SQL; choose another")
         return self

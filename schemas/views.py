@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -22,9 +22,19 @@ STANDARD = (
     Column("latitude", pa.float64(), "Latitude of the camera, WGS 84, north is positive", "degrees"),
     Column("longitude", pa.float64(), "Longitude of the camera, WGS 84, east is positive", "degrees"),
     Column("altitude_m", pa.float64(), "Altitude of the camera above sea level", "metres"),
+    Column("sharpness", pa.float32(), "Share of an edge's height in its steepest pixel, 0 to 1"),
+    Column("brightness", pa.float32(), "Mean luma, 0 black to 1 white"),
+    Column("shadows", pa.float32(), "1st percentile of luma, 0 to 1"),
+    Column("highlights", pa.float32(), "99th percentile of luma, 0 to 1"),
+    Column("contrast", pa.float32(), "Standard deviation of luma, 0 to 0.5"),
+    Column("noise", pa.float32(), "Standard deviation of the grain, share of white"),
+    Column("clipped_fraction", pa.float32(), "Share of pixels that are as good as black or white, 0 to 1"),
+    Column("quality_verdict", pa.string(), "good, or poor where there is a reason"),
+    Column("quality_reasons", pa.list_(pa.string()), "What is wrong with the picture"),
     Column("phash", pa.string(), "Perceptual hash"),
 )
 """Columns that `items` has for every pipeline; typed nulls where no step makes them."""
+_WINDOW = 'Part of the raster; null for the whole. SQL wants the name in quotes: "window"'
 _OURS = {column.name: column for column in (*MANIFEST, *VERDICT)}
 _HEAD = ("item_id", "object_id", "source_uri", "etag", "size_bytes", "partition", "page", "window")
 _TAIL = (
@@ -89,15 +99,13 @@ def views(schema: pa.Schema, steps: Mapping[str, str]) -> list[View]:
     `schema` is the table's, docs in its fields' metadata; `steps` names the step that made a column (the
     column's own name where it is missing). All views exist for every table, empty where it has no such column.
     """
-    return [_items(schema, steps), *(_flat(flat, schema, steps) for flat in _FLAT), _rejects(), _stored(schema)]
+    return [_items(schema), *(_flat(flat, schema, steps) for flat in _FLAT), _rejects(), _stored(schema)]
 
 
-def _items(schema: pa.Schema, steps: Mapping[str, str]) -> View:
+def _items(schema: pa.Schema) -> View:
     known = {column.name: column for column in (*_OURS.values(), *STANDARD)}
-    quality = [name for name in schema.names if steps.get(name) == "assess_quality" and name not in known]
-    *first, last = (column.name for column in STANDARD)
-    others = [f.name for f in schema if f.name not in known and f.name not in quality and _is_plain(f.type)]
-    names = [*_HEAD, *first, *[q for q in quality if _is_plain(schema.field(q).type)], last, *others, *_TAIL]
+    others = [field.name for field in schema if field.name not in known and _is_plain(field.type)]
+    names = [*_HEAD, *(column.name for column in STANDARD), *others, *_TAIL]
     columns = [_column(schema.field(name)) if name in schema.names else known[name] for name in names]
     selected = [
         quoted(column.name)
@@ -105,6 +113,7 @@ def _items(schema: pa.Schema, steps: Mapping[str, str]) -> View:
         else f"CAST(NULL AS {sql_type(column.type)}) AS {quoted(column.name)}"
         for column in columns
     ]
+    columns = [replace(column, doc=_WINDOW) if column.name == "window" else column for column in columns]
     doc = "One row an item, rejects and vanished ones included"
     return View("items", doc, tuple(columns), f"SELECT {', '.join(selected)} FROM {TABLE}")
 

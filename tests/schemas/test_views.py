@@ -11,6 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from swath.operators.image.codec import Decode
+from swath.operators.image.hashing import PerceptualHash
+from swath.operators.image.quality import AssessQuality
+from swath.operators.survey.exif import Exif
 from swath.schemas.columns import Column, doc_and_unit, schema_of
 from swath.schemas.items import MANIFEST, VERDICT, item_id, object_id
 from swath.schemas.types import LABELS, LINES, SEGMENTS
@@ -28,8 +32,6 @@ STEPS = (
     Column("ocr_lines", LINES, "What was read"),
 )
 MADE_BY = {
-    "sharpness": "assess_quality",
-    "quality_reasons": "assess_quality",
     "labels": "classify",
     "second_labels": "second",
     "classes": "segment",
@@ -102,7 +104,8 @@ def test_items_has_every_row_and_the_columns_of_the_contract_in_their_order(rela
     assert names == [
         *("item_id", "object_id", "source_uri", "etag", "size_bytes", "partition", "page", "window"),
         *("format", "width_px", "height_px", "captured_at", "latitude", "longitude", "altitude_m"),
-        *("sharpness", "quality_reasons", "phash", "cover"),
+        *("sharpness", "brightness", "shadows", "highlights", "contrast", "noise", "clipped_fraction"),
+        *("quality_verdict", "quality_reasons", "phash", "cover"),
         *("status", "reject_operator", "reject_reason", "reject_message"),
         *("run_id", "wave", "fingerprint", "processed_at"),
     ]
@@ -123,6 +126,12 @@ def test_every_view_returns_exactly_the_columns_and_types_it_promises(schema: pa
         result = connection.sql(view.over('"t"')).to_arrow_table().schema
         assert [(field.name, shape(field.type)) for field in result] == [(c.name, shape(c.type)) for c in view.columns]
         assert all(column.doc for column in view.columns)
+
+
+def test_the_standard_columns_are_those_of_our_operators() -> None:
+    operators = (Decode(), AssessQuality(), Exif(), PerceptualHash())
+    made = {column.name: column.type for operator in operators for column in operator.outputs()}
+    assert {column.name: made[column.name] for column in STANDARD} == {column.name: column.type for column in STANDARD}
 
 
 def test_labels_of_all_steps_are_ranked_rows_without_vanished_items(relation: str) -> None:
