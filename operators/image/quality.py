@@ -66,7 +66,7 @@ class AssessQuality(ItemOperator):
     dark_brightness: float = Field(default=0.12, ge=0, le=1)
     dark_highlights: float = Field(default=0.3, ge=0, le=1)
     """too_dark is below both: a night picture with lights in it is not."""
-    bright_brightness: float = Field(default=0.85, ge=0, le=1)
+    bright_brightness: float = Field(default=0.8, ge=0, le=1)
     bright_shadows: float = Field(default=0.65, ge=0, le=1)
     """too_bright is above both: a white page with ink on it is not."""
     min_cut_texts: int = Field(default=5, ge=1)
