@@ -13,18 +13,21 @@ from typing import Any
 import pyarrow as pa
 import yaml
 from pydantic import ValidationError
-from swath.operators.image.codec import Decode
 
 from swath.operators.core.base import GIVEN, PIXELS, TO_SOURCE, Operator, Transform, configuration
 from swath.operators.core.chain import BoundStep
 from swath.operators.core.resolve import resolve
 from swath.operators.core.when import When
+from swath.operators.image.codec import Decode
+from swath.operators.image.formats import EXTENSIONS
 from swath.schemas.columns import Column, schema_of
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import MANIFEST, VERDICT
 from swath.schemas.pipeline import Pipeline, Step
 
 SHIPPED = Path(__file__).parent / "pipelines"
+READABLE = frozenset(extension for extensions in EXTENSIONS.values() for extension in extensions)
+"""The extensions that pipelines take by default: what `decode` can read."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
-from swath.infra.lake import Cell, DataFile, Lake, Stale
 
 from swath.flows import engine
 from swath.flows.audit_worker import AuditClient
-from swath.flows.binding import Bound, bind, digest
+from swath.flows.binding import READABLE, Bound, bind, digest
 from swath.flows.inprocess import execute_here
 from swath.flows.manifest import ManifestSummary, build_manifest
 from swath.flows.plan import Plan, Wave, blocks, make_plan
@@ -32,7 +31,7 @@ from swath.flows.stages import Pool, fuse, pools
 from swath.flows.worker import Context
 from swath.infra import storage
 from swath.infra.crash import crash_point
-from swath.operators.image.formats import READABLE
+from swath.infra.lake import Cell, DataFile, Lake, Stale
 from swath.schemas.checks import AuditReport, AuditRequest
 from swath.schemas.errors import AuditFailed, Conflict
 
@@ -90,8 +89,7 @@ class Driver:
         self.bound = bind(self.record.request.pipeline)
         self.lake = Lake(self.runs.warehouse)
         self._audit: AuditClient | None = None
-        self._ray: threading.Thread | None = None
-        self._ray_error: BaseException | None = None
+        self._ray: _Background | None = None
 
     @property
     def run_id(self) -> str:
@@ -122,13 +120,13 @@ class Driver:
         """Starts, side by side, what takes seconds to start: Ray and the audit's imports."""
         self._audit = AuditClient.start(audit_socket)
         if self.record.request.ray != "off":
-            self._ray = threading.Thread(target=self._start_ray, daemon=True)
-            self._ray.start()
+            self._ray = _Background(lambda: engine.start(self.record.request.ray))
 
     def close(self) -> None:
         if self._ray is not None:
-            self._ray.join()
+            self._ray.wait()
             engine.stop()
+            self._ray.end()
         if self._audit is not None:
             self._audit.close()
 
@@ -182,7 +180,6 @@ class Driver:
             if self.record.request.ray == "off":
                 execute_here(work, self._watch)
             else:
-                self._join_ray()
                 engine.execute(work, self._watch)
         storage.write(marker, b"")
 
@@ -287,7 +284,8 @@ class Driver:
         stages = fuse(self.bound.steps)
         if address == "off":
             return [Pool(stage, 1) for stage in stages]
-        self._join_ray()
+        if self._ray is not None:
+            self._ray.result()
         return pools(stages, engine.cluster(address))
 
     def _make_plan(self, manifest: ManifestSummary) -> Plan:
@@ -329,18 +327,6 @@ class Driver:
     def _columns(self) -> str:
         return json.dumps({name: {"step": step} for name, step in self.bound.step_of.items()}, sort_keys=True)
 
-    def _start_ray(self) -> None:
-        try:
-            engine.start(self.record.request.ray)
-        except BaseException as error:
-            self._ray_error = error
-
-    def _join_ray(self) -> None:
-        if self._ray is not None:
-            self._ray.join()
-        if self._ray_error is not None:
-            raise self._ray_error
-
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
         started = time.perf_counter()
@@ -349,6 +335,35 @@ class Driver:
         finally:
             spent = self.record.phases.get(phase, 0.0) + time.perf_counter() - started
             self.record.phases[phase] = round(spent, 3)
+
+
+class _Background:
+    """An action in a thread that stays until `end`: Linux ends Ray's processes with the thread that started them."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._error: BaseException | None = None
+        self._done, self._over = threading.Event(), threading.Event()
+        threading.Thread(target=self._run, args=(action,), daemon=True).start()
+
+    def _run(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except BaseException as error:
+            self._error = error
+        self._done.set()
+        self._over.wait()
+
+    def wait(self) -> None:
+        self._done.wait()
+
+    def result(self) -> None:
+        """Waits for the action, and raises what it raised."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+
+    def end(self) -> None:
+        self._over.set()
 
 
 def explain(report: AuditReport) -> str:

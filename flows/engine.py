@@ -52,6 +52,7 @@ def start(address: str) -> None:
     if address == "local":
         cores = os.cpu_count() or 1
         options |= {"num_cpus": cores + 2, "include_dashboard": False, "object_store_memory": _store_bytes()}
+        options["_node_ip_address"] = "127.0.0.1"  # nothing of ours listens beyond this machine
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:

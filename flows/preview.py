@@ -9,13 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from swath.flows import engine
-from swath.flows.binding import bind
+from swath.flows.binding import READABLE, bind
 from swath.flows.manifest import build_manifest
 from swath.flows.plan import make_plan
 from swath.flows.records import Request, Runs, State
 from swath.flows.stages import Pool, fuse, pools
 from swath.infra.lake import Lake
-from swath.operators.image.formats import READABLE
 
 WORKER_BYTES = 400 << 20
 """Resident memory of a worker before any model: Python, Arrow, OpenCV, and a picture in hand."""
