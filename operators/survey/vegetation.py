@@ -32,11 +32,12 @@ class Vegetation(ItemOperator):
 
     index: Literal["exg", "vari"] = "exg"
     """Which index is cut at the threshold."""
-    threshold: float | Literal["otsu"] = "otsu"
-    """Vegetation is above it. otsu: where the picture's own histogram parts best (Otsu 1979), within `bounds`."""
-    bounds: tuple[float, float] = (0.1, 0.2)
+    threshold: float | Literal["otsu"] = 0.1
+    """Vegetation is above it; a fixed one compares between pictures and scales. otsu: where the picture's own
+    histogram parts best (Otsu 1979), within `bounds`; for plants on bare soil or in a pot."""
+    bounds: tuple[float, float] = (0.1, 0.15)
     """What otsu may choose from: a picture without a plant has none, one full of plants is not split in two."""
-    side: int = Field(default=1024, ge=32)
+    side: int = Field(default=512, ge=32)
     """Length in pixels of the shorter side at which it is measured; never enlarged."""
 
     def inputs(self) -> tuple[Column, ...]:

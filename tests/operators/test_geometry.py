@@ -85,7 +85,7 @@ BOXES = st.builds(
 
 
 @given(BOXES, st.lists(STEPS, max_size=5))
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 def test_box_drawn_in_the_source_is_found_again_after_any_steps(box, steps):
     pixels, to_source = scene(420, 310, box), IDENTITY
     worst = 1.0
