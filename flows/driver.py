@@ -124,9 +124,9 @@ class Driver:
 
     def close(self) -> None:
         if self._ray is not None:
-            self._ray.wait()
-            engine.stop()
-            self._ray.end()
+            if self._ray.end():
+                engine.stop()
+            self._ray.release()
         if self._audit is not None:
             self._audit.close()
 
@@ -338,31 +338,36 @@ class Driver:
 
 
 class _Background:
-    """An action in a thread that stays until `end`: Linux ends Ray's processes with the thread that started them."""
+    """An action in a thread that stays until `release`: Linux ends Ray's processes with the thread that started
+    them."""
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, action: Callable[[], bool]) -> None:
         self._error: BaseException | None = None
+        self._value = False
         self._done, self._over = threading.Event(), threading.Event()
         threading.Thread(target=self._run, args=(action,), daemon=True).start()
 
-    def _run(self, action: Callable[[], None]) -> None:
+    def _run(self, action: Callable[[], bool]) -> None:
         try:
-            action()
+            self._value = action()
         except BaseException as error:
             self._error = error
         self._done.set()
         self._over.wait()
 
-    def wait(self) -> None:
-        self._done.wait()
-
-    def result(self) -> None:
-        """Waits for the action, and raises what it raised."""
+    def result(self) -> bool:
+        """Waits for the action; its value, or what it raised."""
         self._done.wait()
         if self._error is not None:
             raise self._error
+        return self._value
 
-    def end(self) -> None:
+    def end(self) -> bool:
+        """Waits for the action; its value, False where it raised."""
+        self._done.wait()
+        return self._value
+
+    def release(self) -> None:
         self._over.set()
 
 

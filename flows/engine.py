@@ -38,15 +38,18 @@ Watch = Callable[[str, int, int], None]
 """Told (stage, items, rejects) since the last call."""
 
 
-def start(address: str) -> None:
-    """Starts Ray in this machine (`local`), or joins the cluster at an address. Twice does nothing."""
+def start(address: str) -> bool:
+    """Starts Ray in this machine (`local`), or joins the cluster at an address.
+
+    False where this process has joined one already: then that one serves, and is not this caller's to `stop`.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import ray
 
     if ray.is_initialized():
-        return
+        return False
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": environment}
     if address == "local":
@@ -60,6 +63,7 @@ def start(address: str) -> None:
             f"no Ray cluster can be reached at {address!r} ({str(error)[:200]}); "
             "see `swath status`, or use `--ray local`"
         ) from None
+    return True
 
 
 def stop() -> None:
