@@ -19,10 +19,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from swath.flows.readonly import check_reads
 from swath.flows.results import write_result
 from swath.infra import storage
 from swath.infra.lake import Lake
-from swath.schemas.checks import CHECKS, AuditReport
+from swath.schemas.checks import CHECKS
 from swath.schemas.columns import Column, schema_of
 from swath.schemas.errors import QueryError, WarehouseError
 from swath.schemas.runs import RUNS
@@ -35,13 +36,6 @@ COLUMNS_PROPERTY = "swath.columns"
 PIPELINE = Column("pipeline", pa.string(), "Pipeline whose item was rejected")
 
 _CATALOG = "_warehouse"
-_READING = "SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN"
-_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
-_FUNCTIONS = re.compile(r"range|generate_series|unnest|repeat|json_each|json_tree|duckdb_(columns|functions|views)")
-"""Table functions a query may call; the others read files, run SQL from strings, or change settings."""
-_KINDS = {"MULTI": "PIVOT outside of FROM (...)", "EXPLAIN": "EXPLAIN of something else", "LOAD": "INSTALL or LOAD"}
-"""What DuckDB calls a kind of statement, where a user would not know it by that name."""
-_EXPLAIN = re.compile(r"\s*explain(\s+analyze)?(\s*\([^)]*\))?\s", re.IGNORECASE)
 _MISSING = re.compile(r"Table with name (\w+) does not exist")
 
 
@@ -85,7 +79,7 @@ class Session:
     def checked(self, query: str) -> str:
         """The query, if it is one statement that only reads; raises QueryError."""
         with self._explained():
-            _check(self.connection, query)
+            check_reads(self.connection, query)
         return query
 
     def view(self, name: str) -> View:
@@ -294,21 +288,18 @@ def _global_views(
 
 
 def _runs(folder: str, runs: Iterable[str]) -> pa.Table:
-    records = _documents(storage.join(folder, run, "run.json") for run in runs)
-    return pa.table(
-        [
-            pa.array([_value(record.get(column.name), column.type) for record in records], column.type)
-            for column in RUNS
-        ],
-        schema=schema_of(RUNS),
-    )
+    return _records(_documents(storage.join(folder, run, "run.json") for run in runs), RUNS)
 
 
 def _checks(folder: str, runs: Iterable[str]) -> pa.Table:
     places = [storage.join(folder, run, "checks") for run in runs]
-    names = (storage.join(place, name) for place in places for name in storage.list_names(place))
-    reports = [AuditReport.from_json(json.dumps(report)) for report in _documents(names)]
-    return pa.concat_tables([schema_of(CHECKS).empty_table(), *(report.table() for report in reports)])
+    reports = _documents(storage.join(place, name) for place in places for name in storage.list_names(place))
+    return _records([{**report, **check} for report in reports for check in report.get("checks") or ()], CHECKS)
+
+
+def _records(records: list[dict[str, Any]], columns: Iterable[Column]) -> pa.Table:
+    """JSON objects as rows; fields that are missing, or of another kind, are null."""
+    return pa.table({c.name: pa.array([_value(r.get(c.name), c.type) for r in records], c.type) for c in columns})
 
 
 def _documents(uris: Iterable[str]) -> list[dict[str, Any]]:
@@ -330,33 +321,3 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         return pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return None
-
-
-def _check(connection: duckdb.DuckDBPyConnection, query: str) -> None:
-    statements = connection.extract_statements(query)
-    if len(statements) != 1:
-        found = "several statements" if statements else "no statement"
-        raise QueryError(f"a query is one statement; this has {found}")
-    kind = statements[0].type.name
-    read = _EXPLAIN.sub("", query, count=1) if kind == "EXPLAIN" else query
-    tree = json.loads(connection.sql("SELECT json_serialize_sql(?)", params=[read]).fetchall()[0][0])
-    if kind not in ("SELECT", "EXPLAIN") or tree.get("error"):
-        raise QueryError(f"a query may only read ({_READING}); this is {_KINDS.get(kind, kind)}")
-    for node in _nodes(tree):
-        if str(node.get("type")).endswith("_NODE") and node["type"] not in _NODES:
-            raise QueryError(f"a query may only read ({_READING}); this has {node['type'].partition('_')[0]} in it")
-        if node.get("type") == "TABLE_FUNCTION" and not _FUNCTIONS.fullmatch(node["function"]["function_name"].lower()):
-            name = node["function"]["function_name"]
-            raise QueryError(f"a query reads the views of the warehouse and nothing else; {name}() is not for queries")
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """All objects of a JSON tree."""
-    waiting = [tree]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            yield value
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)

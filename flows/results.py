@@ -27,6 +27,8 @@ from swath.schemas.errors import ConfigurationError, WarehouseError
 Format = Literal["table", "json", "csv", "parquet"]
 SHOWN_ROWS = 100
 CELL_CHARACTERS = 60
+ROW_GROUP_BYTES = 64 << 20
+"""Size of a row group in memory."""
 
 
 def write_result(result: pa.Table | pa.RecordBatchReader, format: Format, output: str | None = None) -> int:
@@ -78,12 +80,18 @@ def upload(path: Path, uri: str) -> None:
 
 
 def write_parquet(reader: pa.RecordBatchReader, path: Path) -> int:
-    """Writes all rows to one file; their number."""
-    rows = 0
+    """Writes all rows to one file, in row groups that are large but fit in memory; their number."""
+    rows = size = 0
+    waiting: list[pa.RecordBatch] = []
     with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
         for batch in reader:
-            writer.write_batch(batch)
-            rows += batch.num_rows
+            waiting.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.get_total_buffer_size()
+            if size >= ROW_GROUP_BYTES:
+                writer.write_table(pa.Table.from_batches(waiting, reader.schema))
+                waiting, size = [], 0
+        if waiting or not rows:
+            writer.write_table(pa.Table.from_batches(waiting, reader.schema))
     return rows
 
 
