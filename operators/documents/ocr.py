@@ -26,6 +26,8 @@ from swath.schemas.columns import Column
 from swath.schemas.errors import MissingDependency
 from swath.schemas.types import LINES
 
+__all__ = ["Ocr", "available_engines", "tessdata_dir"]
+
 SMALLEST_SIDE = 8
 """Pixels; nothing thinner can hold a letter that an engine reads."""
 
