@@ -20,6 +20,8 @@ from PIL.ExifTags import GPS, IFD, Base
 from swath.flows.demo.draw import draw, draw_photos
 from swath.flows.demo.files import broken, encode
 from swath.flows.demo.photos import SCENES, draw_photo
+from swath.operators.core.base import Reject
+from swath.operators.image.codec import Decode
 from swath.schemas.items import Reason
 
 
@@ -78,6 +80,18 @@ def _readable(path: Path) -> bool:
         return True
     except (OSError, ValueError, pypdfium2.PdfiumError, Image.DecompressionBombError):
         return False
+
+
+def test_decoding_gives_each_broken_file_the_reason_of_the_truth(drawn: tuple[Path, dict[str, Any]]) -> None:
+    folder, truth = drawn
+    decode = Decode()
+    model = decode.load()
+    for name in ("survey", "documents", "photos"):
+        for path, reason in truth[name]["rejects"].items():
+            item = {"bytes": (folder / name / path).read_bytes(), "page": None}
+            with pytest.raises(Reject) as caught:
+                decode.process(item, model)
+            assert caught.value.reason == reason, path
 
 
 def test_positions_times_and_altitudes_in_exif_are_those_of_the_truth(drawn: tuple[Path, dict[str, Any]]) -> None:
