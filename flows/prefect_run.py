@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from swath.flows import services
 from swath.flows.driver import Driver
 from swath.flows.records import Record
 from swath.schemas.checks import AuditReport
@@ -12,6 +13,7 @@ from swath.schemas.checks import AuditReport
 
 def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable[[], Any]], Any]], Record]) -> Record:
     """Runs the steps as tasks of a flow `swath run`, named after the run, on the Prefect server of the environment."""
+    services.await_prefect()
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
