@@ -50,7 +50,7 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 	fi; \
 	[ -x $(BIN)/python ] || $$python -m venv .venv || { \
 	    echo "$$python cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; exit 1; }
-	@echo "Installing Swath and what it stands on into .venv: about 6 GB, three minutes with a warm cache ..."
+	@echo "Installing Swath and what it stands on into .venv: about 7 GB, three to ten minutes ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
 	    -c constraints.txt -e '.[dev]'
 	@touch $@

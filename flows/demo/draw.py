@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from swath.flows.demo import documents, photos, survey
+from swath.flows.demo import documents, files, paper, photos, survey
 from swath.flows.demo.files import write
 from swath.flows.demo.photos import draw_photos
 
@@ -47,12 +47,14 @@ def _earlier(destination: Path) -> dict[str, Any]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in files}
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in found}
 
 
 def _version() -> str:
-    return _digest(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    """Digest of the code that draws."""
+    modules = (documents, files, paper, photos, survey)
+    return _digest(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
 
 
 def _digest(content: bytes) -> str:
