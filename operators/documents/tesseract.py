@@ -101,7 +101,7 @@ class Tesserocr:
             return lines_of_tsv(self._api.GetTSVText(0), scale)
         finally:
             self._api.Clear()
-            self._api.ClearAdaptiveClassifier()  # what it learnt on one page must not change the next
+            self._api.ClearAdaptiveClassifier()  # legacy data learns from a page; the next must not know
 
 
 class Pytesseract:
