@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pyiceberg.io import FileIO
     from pyiceberg.manifest import DataFile as IcebergFile
     from pyiceberg.manifest import ManifestFile
-    from pyiceberg.table import Table
+    from pyiceberg.table import Table, Transaction
+    from pyiceberg.table.metadata import TableMetadata
 
 NAMESPACE = "swath"
 TRIES = 20
@@ -69,6 +70,9 @@ class Stale(SwathError):
         self.cells = frozenset(cells)
         names = ", ".join(f"{cell.partition}/{cell.bucket}" for cell in sorted(self.cells)[:5])
         super().__init__(f"{len(self.cells)} cells ({names} …) were replaced by another run in the meantime")
+
+    def __reduce__(self) -> tuple[type[Stale], tuple[frozenset[Cell]]]:
+        return Stale, (self.cells,)
 
 
 class _Again(Exception):
@@ -184,10 +188,17 @@ class Lake:
             try:
                 for trial in _tries(_Again):
                     with trial:
-                        if self._is_published(name, run_id, wave):
+                        if storage.exists(self._marker(name, run_id, wave)):
                             return None
-                        snapshot_id = self._try(name, adds, {cell: basis.get(cell, frozenset()) for cell in cells},
-                                                summary, prepared)  # fmt: skip
+                        table = self._table(name)  # one state for all that follows: is it in, is it stale, commit
+                        if table is None:
+                            raise ConfigurationError(f"there is no table {name}; make it with `ensure` first")
+                        before = _waves(table, run_id).get(wave)
+                        if before is not None:
+                            self._mark(name, run_id, wave, before)
+                            return None
+                        held = {cell: basis.get(cell, frozenset()) for cell in cells}
+                        snapshot_id = _commit(table, adds, held, summary, prepared)
             except RetryError as error:
                 raise Conflict(
                     f"wave {wave} of run {run_id}: {TRIES} other commits came first; run `swath resume`"
@@ -209,47 +220,6 @@ class Lake:
         return marked | in_snapshots.keys()
 
     # --- publishing -------------------------------------------------------------------------------------------------
-
-    def _is_published(self, name: str, run_id: str, wave: int) -> bool:
-        if storage.exists(self._marker(name, run_id, wave)):
-            return True
-        table = self._table(name)
-        snapshot_id = _waves(table, run_id).get(wave) if table else None
-        if snapshot_id is not None:
-            self._mark(name, run_id, wave, snapshot_id)
-        return snapshot_id is not None
-
-    def _try(
-        self,
-        name: str,
-        adds: Sequence[DataFile],
-        basis: Mapping[Cell, frozenset[str]],
-        summary: dict[str, str],
-        prepared: dict[int, list[IcebergFile]],
-    ) -> int:
-        """One attempt to commit; raises _Again where another commit came first, Stale where it changed our cells."""
-        from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
-
-        table = self._table(name)
-        if table is None:
-            raise ConfigurationError(f"there is no table {name}; make it with `ensure` first")
-        current: dict[Cell, list[IcebergFile]] = defaultdict(list)
-        for cell, file in _entries(table, basis.keys(), None, None):
-            current[cell].append(file)
-        stale = [cell for cell, paths in basis.items() if {file.file_path for file in current[cell]} != paths]
-        if stale:
-            raise Stale(stale)
-        files = prepared.get(table.metadata.current_schema_id)
-        if files is None:
-            files = prepared[table.metadata.current_schema_id] = _iceberg_files(table, adds)
-        transaction = table.transaction()
-        producer = _replacing(transaction, table.io, summary, [one for each in current.values() for one in each], files)
-        crash_point("publish.before_commit")
-        try:
-            transaction.commit_transaction()
-        except (CommitFailedException, CommitStateUnknownException) as error:
-            raise _Again from error
-        return int(producer.snapshot_id)
 
     def _markers(self, name: str, run_id: str) -> str:
         return storage.join(self.warehouse, "_swath", "runs", run_id, "published", name)
@@ -390,6 +360,37 @@ def _may_hold(manifest: ManifestFile, cells: set[Cell] | None, partitions: Colle
     return cells is None or any(first <= one.partition <= last and low <= one.bucket <= high for one in cells)
 
 
+def _commit(
+    table: Table,
+    adds: Sequence[DataFile],
+    basis: Mapping[Cell, frozenset[str]],
+    summary: dict[str, str],
+    prepared: dict[int, list[IcebergFile]],
+) -> int:
+    """Commits against the table as it was loaded: raises Stale where our cells are not as `basis` says, _Again where
+    another commit came after the loading. `prepared` keeps what the footers said from one attempt to the next."""
+    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+    current: dict[Cell, list[IcebergFile]] = defaultdict(list)
+    for cell, file in _entries(table, basis.keys(), None, None):
+        current[cell].append(file)
+    stale = [cell for cell, paths in basis.items() if {file.file_path for file in current[cell]} != paths]
+    if stale:
+        raise Stale(stale)
+    schema_id = table.metadata.current_schema_id
+    if schema_id not in prepared:
+        prepared[schema_id] = _iceberg_files(table, adds)
+    transaction = _transaction(table)
+    old = [file for files in current.values() for file in files]
+    producer = _replacing(transaction, table.io, summary, old, prepared[schema_id])
+    crash_point("publish.before_commit")
+    try:
+        transaction.commit_transaction()
+    except (CommitFailedException, CommitStateUnknownException) as error:
+        raise _Again from error
+    return int(producer.snapshot_id)
+
+
 def _waves(table: Table, run_id: str) -> dict[int, int]:
     """Wave to snapshot, for what the run has published into the table as it stands."""
     metadata = table.metadata
@@ -428,8 +429,29 @@ def _iceberg_files(table: Table, adds: Sequence[DataFile]) -> list[IcebergFile]:
         return list(pool.map(describe, adds))
 
 
+def _transaction(table: Table) -> Transaction:
+    from pyiceberg.table import Transaction
+
+    class Remembering(Transaction):
+        """PyIceberg copies all metadata, every snapshot in it, at each of some fifteen looks a commit."""
+
+        _seen: tuple[Any, Any] = ((), table.metadata)
+
+        @property
+        def table_metadata(self) -> TableMetadata:
+            if self._seen[0] is not self._updates:
+                self._seen = (self._updates, super().table_metadata)
+            return cast("TableMetadata", self._seen[1])
+
+    return Remembering(table)
+
+
 def _replacing(
-    transaction: Any, io: FileIO, summary: dict[str, str], old: Sequence[IcebergFile], new: Sequence[IcebergFile]
+    transaction: Transaction,
+    io: FileIO,
+    summary: dict[str, str],
+    old: Sequence[IcebergFile],
+    new: Sequence[IcebergFile],
 ) -> Any:
     """Stages one snapshot in which the new files stand in the place of the old ones; nothing is read or rewritten."""
     from pyiceberg.table.snapshots import Operation
