@@ -14,9 +14,9 @@ import pyarrow as pa
 import yaml
 from pydantic import ValidationError
 
-from swath.operators.core.base import GIVEN, PIXELS, TO_SOURCE, Operator, Transform, configuration
+from swath.operators.core.base import BYTES, GIVEN, PIXELS, TO_SOURCE, Operator, Transform, configuration
 from swath.operators.core.chain import BoundStep
-from swath.operators.core.resolve import resolve
+from swath.operators.core.resolve import built_in, resolve
 from swath.operators.core.when import When
 from swath.operators.image.codec import Decode
 from swath.operators.image.formats import EXTENSIONS
@@ -83,12 +83,14 @@ def load(reference: str) -> Loaded:
     """A shipped pipeline by name, or one from a YAML file; ConfigurationError names file, line and remedy."""
     path = SHIPPED / f"{reference}.yaml" if reference in shipped() else Path(reference)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(
             f"there is no pipeline {reference!r}: not one of {', '.join(shipped())}, "
             f"and no YAML file can be read there ({error.strerror})"
         ) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: not valid YAML: it is no UTF-8 text") from None
     return parse(text, str(path))
 
 
@@ -101,7 +103,12 @@ def parse(text: str, origin: str = "pipeline") -> Loaded:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigurationError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    lines = dict(_lines(node)) if node else {}
+    if not isinstance(values, dict):
+        raise ConfigurationError(
+            f"{origin}: a pipeline is a `name:` and a list of `steps:`; found {str(values)[:60]!r}"
+        )
+    assert node is not None
+    lines = dict(_lines(node, origin))
     try:
         return Loaded(Pipeline.model_validate(values), origin, lines)
     except ValidationError as error:
@@ -119,12 +126,31 @@ def override(loaded: Loaded, settings: Sequence[str]) -> Loaded:
             raise ConfigurationError(
                 f"--set {setting}: write STEP.FIELD=VALUE, where STEP is one of {', '.join(steps)}"
             )
-        *parents, leaf = field.split(".")
+        path = field.split(".")
         target = steps[step]["config"]
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[leaf] = yaml.safe_load(value)
+        try:
+            for parent in path[:-1]:
+                target = target.setdefault(parent, {})
+            target[path[-1]] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigurationError(f"--set {setting}: {value!r} is not valid YAML; quote it") from None
+        except (AttributeError, TypeError):
+            raise ConfigurationError(f"--set {setting}: {'.'.join(path[:-1])!r} has no fields") from None
+        _must_fit(setting, Step.model_validate(steps[step]), path)
     return Loaded(Pipeline.model_validate(raw), loaded.origin, loaded.lines)
+
+
+def _must_fit(setting: str, step: Step, path: list[str]) -> None:
+    """Raises ConfigurationError where the operator refuses what was set; other errors are found by `bind`."""
+    kind = resolve(step.op)
+    try:
+        kind.model_validate(step.config)
+    except ValidationError as error:
+        for one in error.errors():
+            at = [str(part) for part in one["loc"]]
+            if at[: len(path)] == path or path[: len(at)] == at:
+                fields = ", ".join(kind.model_fields)
+                raise ConfigurationError(f"--set {setting}: {_message(one)}; {step.op} takes {fields}") from None
 
 
 def bind(loaded: Loaded | Pipeline) -> Bound:
@@ -133,13 +159,14 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
         loaded = Loaded(loaded)
     operators = [_operator(loaded, index, step) for index, step in enumerate(loaded.pipeline.steps)]
     operators = _scaled(operators)
+    unstored = {BYTES.name, PIXELS.name, TO_SOURCE.name}
     producers: dict[str, str] = {}
     known = {column.name for column in GIVEN}
     fingerprints: dict[str, str] = {}
     steps: list[BoundStep] = []
     for index, (step, operator) in enumerate(zip(loaded.pipeline.steps, operators, strict=True)):
         try:
-            bound = _bound(step, operator, known, producers, fingerprints)
+            bound = _bound(step, operator, known, unstored, producers, fingerprints)
             operator.check()
         except ConfigurationError as error:
             raise type(error)(f"{loaded.at('steps', index)}: step {step.name!r}: {error}") from None
@@ -150,6 +177,7 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
         if isinstance(operator, Transform):
             producers |= {PIXELS.name: step.name, TO_SOURCE.name: step.name}
         known |= producers.keys()
+        unstored |= {column.name for column in bound.outputs if not column.stored}
     return Bound(loaded.pipeline, tuple(steps))
 
 
@@ -181,7 +209,7 @@ def _scaled(operators: list[Operator]) -> list[Operator]:
     result = list(operators)
     for index, operator in enumerate(operators):
         if isinstance(operator, Decode) and operator.min_side is None:
-            readers = [later for later in operators[index + 1 :] if PIXELS in later.inputs()]
+            readers = [later for later in operators[index + 1 :] if PIXELS.name in {c.name for c in later.inputs()}]
             sides = [reader.needs_pixels() for reader in readers]
             if sides and None not in sides:
                 largest = max(side for side in sides if side is not None)
@@ -190,11 +218,18 @@ def _scaled(operators: list[Operator]) -> list[Operator]:
 
 
 def _bound(
-    step: Step, operator: Operator, known: set[str], producers: dict[str, str], fingerprints: dict[str, str]
+    step: Step,
+    operator: Operator,
+    known: set[str],
+    unstored: set[str],
+    producers: dict[str, str],
+    fingerprints: dict[str, str],
 ) -> BoundStep:
-    when = When(step.when) if step.when else None
+    when = None if step.when is None else When(step.when)
     if when:
         when.check()
+        for name in sorted(when.columns & unstored):
+            raise ConfigurationError(f"when: {step.when!r} reads {name!r}, which is no value of the table; use another")
     bound = BoundStep(step.name, operator, when)
     for name in sorted(bound.reads - known):
         what = (
@@ -205,15 +240,17 @@ def _bound(
         raise ConfigurationError(
             f"reads a column {name!r} that no earlier step makes; {what} (there are {_some(known)})"
         )
-    for column in bound.outputs:
-        taken = producers.get(column.name) or (column.name if column.name in RESERVED else None)
-        if taken:
+    made = [column.name for column in bound.outputs]
+    for name in made:
+        taken = f"step {producers[name]!r}" if name in producers else "every item" if name in RESERVED else None
+        if taken or made.count(name) > 1:
             raise ConfigurationError(
-                f"makes a column {column.name!r} that {taken!r} makes already; give the step a `name:` of its own"
+                f"makes a column {name!r} that {taken or 'it'} has already; give the step a `name:` of its own"
             )
     kind = type(operator)
     identity = [
-        f"{kind.__module__}:{kind.__qualname__}",
+        # Where a built-in operator's module stands may change, and means nothing.
+        kind.op_name() if built_in().get(kind.op_name()) is kind else f"{kind.__module__}:{kind.__qualname__}",
         kind.version,
         configuration(operator),
         operator.model_digest(),
@@ -223,7 +260,7 @@ def _bound(
     return BoundStep(step.name, operator, when, digest(identity))
 
 
-RESERVED = frozenset(column.name for column in (*MANIFEST, *VERDICT))
+RESERVED = frozenset(column.name for column in (*GIVEN, *VERDICT, PIXELS, TO_SOURCE))
 
 
 def _some(known: set[str]) -> str:
@@ -231,15 +268,23 @@ def _some(known: set[str]) -> str:
     return ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
 
 
-def _lines(node: yaml.Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:
+def _lines(
+    node: yaml.Node, origin: str, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    """Path and line of every value and key; raises ConfigurationError for a key that is there twice."""
     yield path, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
         for key, value in node.value:
-            yield from _lines(value, (*path, key.value))
-            yield (*path, key.value), key.start_mark.line + 1
+            line = key.start_mark.line + 1
+            if key.value in first:
+                raise ConfigurationError(f"{origin}:{line}: {key.value!r} stands in line {first[key.value]} already")
+            first[key.value] = line
+            yield from _lines(value, origin, (*path, key.value))
+            yield (*path, key.value), line
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _lines(value, (*path, index))
+            yield from _lines(value, origin, (*path, index))
 
 
 def _place(origin: str, lines: dict[tuple[str | int, ...], int], path: Sequence[str | int]) -> str:

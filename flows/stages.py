@@ -88,8 +88,8 @@ def _shape(link: Link) -> tuple[float, float]:
 
 def _resources(links: Sequence[Link]) -> Resources:
     cpus, gpus = _shape(links[0])
-    owners = {link.step.name: link.step.operator.resources.memory_bytes for link in links}
-    return Resources(cpus=cpus, gpus=gpus, memory_bytes=sum(owners.values()))
+    loaded = (link.step.operator.resources.memory_bytes for link in links if link.half != "prepare")
+    return Resources(cpus=cpus, gpus=gpus, memory_bytes=sum(loaded))
 
 
 def _sum(stages: Sequence[Stage], what: str) -> str:

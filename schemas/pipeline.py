@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -9,6 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 NAME = r"^[a-z][a-z0-9_]*$"
 RESERVED = {"main", "temp", "system", "information_schema", "pg_catalog"}
 """What a table cannot be called, because its name is a schema in SQL and these mean something there."""
+
+
+def snake_case(name: str) -> str:
+    """`AssessQuality` as `assess_quality`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 class Model(BaseModel):
@@ -47,15 +53,22 @@ class Step(Model):
             return {"op": value}
         if isinstance(value, dict) and "op" not in value:
             ops = [key for key in value if key not in ("name", "when", "config")]
-            if len(ops) == 1 and "config" not in value:
-                rest = {key: value[key] for key in ("name", "when") if key in value}
-                return {"op": ops[0], "config": value[ops[0]] or {}, **rest}
+            if len(ops) != 1 or "config" in value:
+                raise ValueError(
+                    "a step is one operator (`decode: {max_pixels: 1}`) with `name:` and `when:` beside it, or "
+                    f"`op:` with `name:`, `when:` and `config:`; found {', '.join(map(str, value)) or 'nothing'}"
+                )
+            rest = {key: value[key] for key in ("name", "when") if key in value}
+            return {"op": ops[0], "config": {} if value[ops[0]] is None else value[ops[0]], **rest}
         return value
 
     @model_validator(mode="after")
     def _default_name(self) -> Step:
         if not self.name:
-            object.__setattr__(self, "name", self.op.rpartition(":")[2].rpartition(".")[2].lower())
+            name = snake_case(self.op.rpartition(":")[2].rpartition(".")[2])
+            if not re.match(NAME, name):
+                raise ValueError(f"a step cannot be called {name!r} after its operator; give it a `name:`")
+            object.__setattr__(self, "name", name)
         return self
 
 

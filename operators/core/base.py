@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from swath.schemas.columns import Column, working
 from swath.schemas.items import MANIFEST, Reason
+from swath.schemas.pipeline import snake_case
 
 Batch = dict[str, list[Any]]
 """Column name to one value an item; all lists have the same length."""
@@ -82,11 +82,11 @@ class Operator(BaseModel, ABC):
     @classmethod
     def op_name(cls) -> str:
         """The name in YAML: the class name in snake case."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        return snake_case(cls.__name__)
 
     @abstractmethod
     def inputs(self) -> tuple[Column, ...]:
-        """The columns it reads; may depend on the configuration."""
+        """The columns it reads; may depend on the configuration. Where it names none it is given `item_id`."""
 
     @abstractmethod
     def outputs(self) -> tuple[Column, ...]:
@@ -108,6 +108,10 @@ class Operator(BaseModel, ABC):
         """What is built once a worker (weights, sessions) and handed to every `run`."""
         return None
 
+    def produced(self) -> list[str]:
+        """The columns that `run` returns."""
+        return [column.name for column in self.outputs()]
+
     @abstractmethod
     def run(self, batch: Batch, model: Any) -> Batch:
         """Only the output columns, in input order. A `Reject` in place of a value rejects that item."""
@@ -122,16 +126,17 @@ class ItemOperator(Operator):
 
     def run(self, batch: Batch, model: Any) -> Batch:
         results = [self._attempt(item, model) for item in rows(batch)]
-        return {name: [result[name] for result in results] for name in self._produced()}
-
-    def _produced(self) -> list[str]:
-        return [column.name for column in self.outputs()]
+        return {name: [result[name] for result in results] for name in self.produced()}
 
     def _attempt(self, item: Item, model: Any) -> dict[str, Any]:
         try:
-            return self.process(item, model)
+            return self._complete(self.process(item, model))
         except Reject as reject:
-            return dict.fromkeys(self._produced(), reject)
+            return dict.fromkeys(self.produced(), reject)
+
+    def _complete(self, result: dict[str, Any]) -> dict[str, Any]:
+        must_produce(self, result)
+        return result
 
 
 class Transform(ItemOperator):
@@ -139,14 +144,17 @@ class Transform(ItemOperator):
 
     `process` returns, beside its own columns, `pixels` (the new working image) and `to_input` ((3, 3), from
     the new working pixels to those it was given; see `swath.operators.core.geometry`). The chain composes
-    `to_source` from it, so no transform can get that wrong. Unchanged: return neither.
+    `to_source` from it, so no transform can get that wrong. Unchanged: return neither. One that does not read
+    `pixels` starts anew: its `to_input` leads to the source itself.
     """
 
-    def _produced(self) -> list[str]:
-        return [*super()._produced(), "pixels", "to_input"]
+    def produced(self) -> list[str]:
+        return [*super().produced(), "pixels", "to_input"]
 
-    def _attempt(self, item: Item, model: Any) -> dict[str, Any]:
-        return {"pixels": None, "to_input": None, **super()._attempt(item, model)}
+    def _complete(self, result: dict[str, Any]) -> dict[str, Any]:
+        result = {"pixels": None, "to_input": None, **result}
+        must_be_image(result["pixels"], result["to_input"])
+        return super()._complete(result)
 
 
 class ModelOperator(Operator):
@@ -165,6 +173,26 @@ def rows(batch: Batch) -> list[dict[str, Any]]:
     """The batch as one dict an item."""
     names = list(batch)
     return [dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def must_produce(operator: Operator, columns: Collection[str]) -> None:
+    """Raises ValueError unless the columns are those the operator declares."""
+    declared = operator.produced()
+    missing = [name for name in declared if name not in columns]
+    if missing or len(columns) != len(declared):
+        surplus = [name for name in columns if name not in declared]
+        raise ValueError(f"returned columns it does not declare: {surplus}, and left out: {missing}")
+
+
+def must_be_image(pixels: Any, to_input: Any) -> None:
+    """Raises ValueError unless the two are what a transform may return."""
+    if pixels is None and to_input is None:
+        return
+    if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,) and pixels.size):
+        what = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise ValueError(f"returned pixels that are no (H, W, 3) uint8: {what}")
+    if np.shape(to_input) != (3, 3):
+        raise ValueError(f"returned pixels with a to_input that is no (3, 3) matrix: {np.shape(to_input)}")
 
 
 def configuration(operator: Operator) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol
 
+import numpy as np
+
 from swath.operators.core.base import (
     BYTES,
     PIXELS,
@@ -21,6 +23,7 @@ from swath.operators.core.base import (
     Operator,
     Reject,
     Transform,
+    must_produce,
 )
 from swath.operators.core.geometry import IDENTITY
 from swath.operators.core.when import When
@@ -32,7 +35,7 @@ Row = dict[str, Any]
 Store = Callable[[Row, str, Artifact], str]
 """Keeps an artifact of (row, step) and returns its URI."""
 PIXEL_BUDGET = 256 << 20
-"""Bytes of working images that may wait for a batch to fill."""
+"""Bytes of files, working images and models' inputs that may wait for a batch to fill."""
 
 
 class Journal(Protocol):
@@ -64,8 +67,7 @@ class BoundStep:
 
     def table_name(self, column: Column) -> str:
         """A step named after its operator keeps the operator's own column names."""
-        own = column.name in ("pixels", "to_input") or self.name == self.operator.op_name()
-        return column.name if own else f"{self.name}_{column.name}"
+        return column.name if self.name == self.operator.op_name() else f"{self.name}_{column.name}"
 
     @property
     def outputs(self) -> tuple[Column, ...]:
@@ -137,7 +139,7 @@ class Chain:
         held = 0
         for row in rows:
             waiting.append(row)
-            held += getattr(row.get("pixels"), "nbytes", 0)
+            held += _weight(row)
             if len(waiting) == link.step.operator.resources.batch or held > PIXEL_BUDGET:
                 yield from self._together(link, waiting)
                 waiting, held = [], 0
@@ -155,7 +157,7 @@ class Chain:
     def _apply(self, link: Link, rows: list[Row]) -> None:
         """Runs one link over the rows it applies to; whatever goes wrong stays with the row it went wrong on."""
         step = link.step
-        due = [row for row in rows if _applies(step, row)]
+        due = [row for row in rows if _applies(link, row)]
         if due:
             self.journal.touch([row["item_id"] for row in due], step.name)
             started = time.perf_counter()
@@ -186,19 +188,19 @@ class Chain:
         operator = link.step.operator
         if link.half == "prepare":
             assert isinstance(operator, ModelOperator)
-            return [{link.prepared: operator.prepare(row)} for row in rows]
+            items = [{column.name: row.get(column.name) for column in operator.inputs()} for row in rows]
+            return [_one({link.prepared: operator.prepare(item)}) for item in items]
         if link.half == "run":
             batch: Batch = {PREPARED.name: [row[link.prepared] for row in rows]}
         else:
-            batch = {column.name: [row.get(column.name) for row in rows] for column in operator.inputs()}
+            names = [column.name for column in operator.inputs()] or ["item_id"]  # a batch must say how long it is
+            batch = {name: [row.get(name) for row in rows] for name in names}
         produced = operator.run(batch, self._models[link.step.name])
-        names = [column.name for column in operator.outputs()]
-        if isinstance(operator, Transform):
-            names += ["pixels", "to_input"]
-        wrong = [name for name in names if len(produced[name]) != len(rows)]
-        if wrong:
-            raise ValueError(f"returned {len(produced[wrong[0]])} values of {wrong[0]!r} for {len(rows)} items")
-        return [_one({name: produced[name][i] for name in names}) for i in range(len(rows))]
+        must_produce(operator, produced)
+        for name, values in produced.items():
+            if len(values) != len(rows):
+                raise ValueError(f"returned {len(values)} values of {name!r} for {len(rows)} items")
+        return [_one({name: values[i] for name, values in produced.items()}) for i in range(len(rows))]
 
     def _settle(self, link: Link, row: Row, result: Row | Reject) -> None:
         if isinstance(result, Reject):
@@ -208,8 +210,8 @@ class Chain:
             pixels, to_input = result.pop("pixels"), result.pop("to_input")
             if pixels is not None:
                 row["pixels"] = pixels
-            if to_input is not None:
-                row["to_source"] = row.get("to_source", IDENTITY) @ to_input
+                anew = PIXELS.name not in link.step.reads
+                row["to_source"] = to_input if anew else row.get("to_source", IDENTITY) @ to_input
         if link.half == "prepare":
             row.update(result)
             return
@@ -221,14 +223,25 @@ class Chain:
             row[link.step.table_name(column)] = value
 
 
-def _applies(step: BoundStep, row: Row) -> bool:
+def _applies(link: Link, row: Row) -> bool:
     if row["status"] != Status.OK:
         return False
+    if link.half == "run":  # decided when it was prepared; what `when` reads may be gone
+        return link.prepared in row
+    step = link.step
     try:
         return step.when is None or step.when.applies(row)
     except Exception as error:  # columns of types that do not compare
         reject(row, step.name, verdict(error))
         return False
+
+
+def _weight(row: Row) -> int:
+    """Bytes that a waiting row keeps in memory."""
+    return sum(
+        value.nbytes if isinstance(value, np.ndarray) else len(value) if isinstance(value, bytes) else 0
+        for value in row.values()
+    )
 
 
 def _one(values: Row) -> Row | Reject:
@@ -254,23 +267,20 @@ def reject(row: Row, step: str, result: Reject) -> None:
     row["reject_message"] = result.message
 
 
-def links_of(steps: Sequence[BoundStep], kept: frozenset[str] = frozenset()) -> list[Link]:
+def links_of(steps: Sequence[BoundStep]) -> list[Link]:
     """The calls for the steps: models split into their halves, and every working column dropped after its last
-    reader, but for those `kept` (which a later stage reads)."""
-    halves: list[tuple[BoundStep, str]] = []
-    for step in steps:
-        halves += [(step, "prepare"), (step, "run")] if isinstance(step.operator, ModelOperator) else [(step, "whole")]
+    reader, or at once where nobody reads it."""
+    pending = {column.name for column in (BYTES, PIXELS, TO_SOURCE)}
+    pending |= {column.name for step in steps for column in step.outputs if not column.stored}
     links: list[Link] = []
-    pending = {column.name for column in (BYTES, PIXELS, TO_SOURCE)} - kept
-    for step, half in reversed(halves):
-        if half == "run":
-            drops = {Link(step, half).prepared}
-        else:
-            drops = pending & (step.reads | (TRANSFORMED if isinstance(step.operator, Transform) else set()))
+    for step in reversed(steps):
+        made = {column.name for column in step.outputs if not column.stored}
+        if isinstance(step.operator, Transform):
+            made |= {PIXELS.name, TO_SOURCE.name}
+        halves = [("run", made), ("prepare", step.reads)] if isinstance(step.operator, ModelOperator) else []
+        for half, touched in halves or [("whole", made | step.reads)]:
+            drops = pending & touched
             pending -= drops
-        links.append(Link(step, half, tuple(sorted(drops))))
+            own = {Link(step, half).prepared} if half == "run" else set()
+            links.append(Link(step, half, tuple(sorted(drops | own))))
     return links[::-1]
-
-
-TRANSFORMED = {PIXELS.name, TO_SOURCE.name}
-"""What a transform replaces; dead at once where nobody reads it afterwards."""

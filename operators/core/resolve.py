@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -38,23 +39,30 @@ def resolve(op: str) -> type[Operator]:
     if op in built_in():
         return built_in()[op]
     for entry in entry_points(group=ENTRY_POINTS, name=op):
-        return _operator(op, entry.load())
+        return _imported(op, entry.load)
     close = difflib.get_close_matches(op, built_in(), 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(built_in())}"
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(built_in())}."
     raise ConfigurationError(f"there is no operator {op!r}; {hint} An operator of your own is `package.module:Class`.")
 
 
 def _from_path(op: str) -> type[Operator]:
     module, _, name = op.partition(":")
+    return _imported(op, lambda: getattr(importlib.import_module(module), name))
+
+
+def _imported(op: str, find: Callable[[], object]) -> type[Operator]:
     try:
-        return _operator(op, getattr(importlib.import_module(module), name))
-    except (ImportError, AttributeError) as error:
+        value = find()
+    except Exception as error:  # importing runs the module: whatever its author's mistake raises
         raise ConfigurationError(
-            f"operator {op!r} cannot be imported ({error}); install its package or set PYTHONPATH to its folder"
+            f"operator {op!r} cannot be imported ({type(error).__name__}: {error}); "
+            "install its package, set PYTHONPATH to its folder, or mend the module"
         ) from None
-
-
-def _operator(op: str, value: object) -> type[Operator]:
-    if isinstance(value, type) and issubclass(value, Operator):
-        return value
-    raise ConfigurationError(f"{op!r} is no swath Operator but {value!r}")
+    if not (isinstance(value, type) and issubclass(value, Operator)):
+        raise ConfigurationError(f"{op!r} is no swath Operator but {value!r}; it must be a subclass of Operator")
+    lacking = sorted(value.__abstractmethods__)
+    if not isinstance(getattr(value, "version", None), int):
+        lacking.append("version: ClassVar[int]")
+    if lacking:
+        raise ConfigurationError(f"operator {op!r} is not complete; give its class {', '.join(lacking)}")
+    return value

@@ -1,0 +1,121 @@
+"""What operator tests share: drawn pictures, items, a tiny model, and each operator with the least it needs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from swath.operators.core.base import Operator, Pixels
+from swath.operators.core.chain import BoundStep, Chain, Row, Store, links_of
+from swath.operators.core.resolve import built_in, resolve
+from swath.operators.core.when import When
+from swath.schemas.items import MANIFEST, Status, item_id, object_id
+
+
+def field_picture(seed: int = 0, height: int = 240, width: int = 320) -> Pixels:
+    """Green rows on brown soil, with blur and grain as a camera has them."""
+    random = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), (120, 92, 66), np.uint8)
+    for x in range(10 + seed % 7, width, 32):
+        cv2.line(pixels, (x, 0), (x + 12, height), (64, 142, 48), 9)
+    pixels = cv2.GaussianBlur(pixels, (0, 0), 0.7)
+    grain = random.normal(0, 4, pixels.shape)
+    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
+
+
+def page_picture(text: str = "Invoice 4711", height: int = 240, width: int = 640) -> Pixels:
+    """Black text on white paper."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    for line, y in enumerate(range(50, height - 20, 50)):
+        cv2.putText(pixels, f"{text} {line}", (30, y), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2, cv2.LINE_AA)
+    return pixels
+
+
+def png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def jpeg(pixels: Pixels, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=92, **options)
+    return buffer.getvalue()
+
+
+def item(index: int, content: bytes = b"", document: str | None = None, **values: Any) -> Row:
+    """A row as the engine hands it to the first operator; items with one `document` are its pages."""
+    uri = f"file:///drawn/{document or index}"
+    page = index + 1 if document else None
+    row: Row = dict.fromkeys(column.name for column in MANIFEST)
+    row |= {"item_id": item_id(uri, page), "object_id": object_id(uri), "source_uri": uri, "page": page}
+    row |= {"bytes": content, "size_bytes": len(content), "status": Status.OK, "seconds": {}}
+    return row | {"reject_operator": None, "reject_reason": None, "reject_message": None} | values
+
+
+def step(operator: Operator, name: str = "", when: str | None = None) -> BoundStep:
+    return BoundStep(name or operator.op_name(), operator, When(when) if when else None)
+
+
+def chain(*steps: BoundStep | Operator, store: Store | None = None) -> Chain:
+    """A loaded chain of the steps."""
+    bound = [one if isinstance(one, BoundStep) else step(one) for one in steps]
+    built = Chain(links_of(bound), store=store)
+    built.load()
+    return built
+
+
+def through(rows: Iterable[Row], *steps: BoundStep | Operator, store: Store | None = None) -> list[Row]:
+    return list(chain(*steps, store=store).run(rows))
+
+
+@cache
+def tiny_classifier() -> Path:
+    """An ONNX file that scores five classes by the mean colour of a 32 x 32 picture."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["image", "axes"], ["colour"], keepdims=0),
+            helper.make_node("MatMul", ["colour", "weights"], ["logits"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 32, 32])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 5])],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([2, 3]), "axes")],
+    )
+    path = Path(mkdtemp(prefix="swath-test-")) / "tiny.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def minimal(op: str) -> Operator:
+    """The operator with the least configuration it needs: a model where it has no default one."""
+    config: dict[str, dict[str, Any]] = {"classify": {"model": str(tiny_classifier()), "size": 32}}
+    return resolve(op).model_validate(config.get(op, {}))
+
+
+def before(operator: Operator, candidates: Sequence[str] | None = None) -> list[Operator]:
+    """What must stand before it in a pipeline, so that its input columns are there."""
+    known = {column.name for column in MANIFEST} | {"bytes"}
+    chosen: list[Operator] = []
+    wanted = [column.name for column in operator.inputs() if column.name not in known]
+    for name in wanted:
+        if name in ("pixels", "to_source"):
+            maker = minimal("decode")
+        else:
+            makers = (minimal(op) for op in candidates or built_in())
+            maker = next(one for one in makers if name in {column.name for column in one.outputs()})
+        if type(maker) not in {type(one) for one in chosen}:
+            chosen += [one for one in before(maker) if type(one) not in {type(c) for c in chosen}] + [maker]
+    return chosen
