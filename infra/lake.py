@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
@@ -39,7 +39,8 @@ RUN, WAVE = "swath.run", "swath.wave"
 PROPERTIES = {
     "commit.retry.num-retries": "0",  # with it, two drivers adding the same file both succeed and rows double
     "commit.manifest-merge.enabled": "true",  # publishing stays as fast at wave 800 as at wave 8
-    "commit.manifest.min-count-to-merge": "50",
+    "commit.manifest.min-count-to-merge": "20",
+    "commit.manifest.target-size-bytes": "262144",  # some 500 files: what one publish may have to rewrite
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
 }
@@ -458,12 +459,21 @@ def _replacing(
     from pyiceberg.table.update.snapshot import _MergeAppendFiles, _OverwriteFiles
 
     class Replace(_OverwriteFiles, _MergeAppendFiles):
-        """An overwrite that merges manifests as an append does; PyIceberg's own lets them pile up."""
+        """An overwrite that merges manifests as an append does (PyIceberg's own lets them pile up), and finds those
+        that hold the old files by bounds (PyIceberg's own builds an expression over all their partitions: 7 s for
+        1,000 cells). That every old file was found, PyIceberg checks itself."""
+
+        def _build_delete_files_partition_predicate(self) -> None:
+            pass
+
+        def _build_manifest_evaluator(self, spec_id: int) -> Callable[[ManifestFile], bool]:
+            return lambda manifest: _may_hold(manifest, cells, None)
 
         def _existing_manifests(self) -> list[ManifestFile]:
             found = super()._existing_manifests()
             return [one for one in found if one.has_added_files() or one.has_existing_files()]
 
+    cells = {Cell(file.partition[0], file.partition[1]) for file in old}
     operation = Operation.OVERWRITE if old else Operation.APPEND
     with Replace(operation, transaction, io, snapshot_properties=summary) as producer:
         for file in old:
