@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
 
 from swath.operators.core.base import Operator, Pixels
 from swath.operators.core.chain import BoundStep, Chain, Row, Store, links_of
@@ -49,6 +50,17 @@ def jpeg(pixels: Pixels, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=92, **options)
     return buffer.getvalue()
+
+
+def taken() -> Image.Exif:
+    """Exif as a drone writes it: when, where, with what."""
+    exif = Image.Exif()
+    exif[Base.Make], exif[Base.Model] = "Drawn", "D-1"
+    exif.get_ifd(IFD.Exif).update({Base.DateTimeOriginal: "2024:05:01 10:30:00", Base.FocalLength: 8.8})
+    place = {GPS.GPSLatitudeRef: "N", GPS.GPSLatitude: (52.0, 30.0, 0.0), GPS.GPSAltitude: 101.5}
+    place |= {GPS.GPSLongitudeRef: "E", GPS.GPSLongitude: (13.0, 15.0, 0.0)}
+    exif.get_ifd(IFD.GPSInfo).update(place)
+    return exif
 
 
 def item(index: int, content: bytes = b"", document: str | None = None, **values: Any) -> Row:
@@ -100,8 +112,11 @@ def tiny_classifier() -> Path:
 
 
 def minimal(op: str) -> Operator:
-    """The operator with the least configuration it needs: a model where it has no default one."""
-    config: dict[str, dict[str, Any]] = {"classify": {"model": str(tiny_classifier()), "size": 32}}
+    """The operator with the least configuration with which it does something: a model, or what is off by default."""
+    config: dict[str, dict[str, Any]] = {
+        "classify": {"model": str(tiny_classifier()), "size": 32},
+        "preprocess": {"longest_side": 200, "white_balance": "grey_world", "local_contrast": 2.0, "deskew": True},
+    }
     return resolve(op).model_validate(config.get(op, {}))
 
 
