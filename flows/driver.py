@@ -7,36 +7,41 @@ anywhere is followed by another one that does what is missing.
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.flows import engine
 from swath.flows.audit_worker import AuditClient
-from swath.flows.binding import READABLE, Bound, bind, digest
+from swath.flows.binding import READABLE, Bound, bind
 from swath.flows.inprocess import execute_here
 from swath.flows.manifest import ManifestSummary, build_manifest
 from swath.flows.plan import Plan, Wave, blocks, make_plan
 from swath.flows.records import Record, Runs, State
-from swath.flows.settle import Settled, settle
+from swath.flows.settle import Settled, cells_of, check_current, settle
 from swath.flows.stages import Pool, fuse, pools
 from swath.flows.worker import Context
 from swath.infra import storage
 from swath.infra.crash import crash_point
 from swath.infra.lake import Cell, DataFile, Lake, Stale
+from swath.infra.lease import Lease
 from swath.schemas.checks import AuditReport, AuditRequest
-from swath.schemas.errors import AuditFailed, Conflict
+from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, RunLocked
 
 ATTEMPTS = 5
 """How often a wave whose cells another run replaced is settled anew."""
+PATIENCE_S = 120
+"""How long a run waits for others to publish."""
 N = TypeVar("N", int, float)
 WHOLE_RUN = 0
 """The wave number under which a run is published at once."""
@@ -64,15 +69,17 @@ class Quiet:
 
 
 class Judged(BaseModel):
-    """A wave that is settled and audited."""
+    """A wave that is settled, and audited where it has a report."""
 
+    plan: str
+    """Name of the plan the wave belongs to."""
     settled: Settled
-    report: str
-    """The AuditReport as JSON."""
+    report: str = ""
+    """The AuditReport as JSON; empty before the audit."""
 
     @property
     def passed(self) -> bool:
-        return AuditReport.from_json(self.report).success
+        return bool(self.report) and AuditReport.from_json(self.report).success
 
 
 @dataclass
@@ -82,6 +89,9 @@ class Driver:
     record: Record
     runs: Runs
     reporter: Reporter = field(default_factory=Quiet)
+    lease: Lease | None = None
+    audit_socket: Path | None = None
+    """Of a warm audit worker."""
     bound: Bound = field(init=False)
     lake: Lake = field(init=False)
 
@@ -90,6 +100,9 @@ class Driver:
         self.lake = Lake(self.runs.warehouse)
         self._audit: AuditClient | None = None
         self._ray: _Background | None = None
+        self._known: frozenset[str] | None = None
+        self._started = time.monotonic()
+        self._before = self.record.seconds
 
     @property
     def run_id(self) -> str:
@@ -106,21 +119,46 @@ class Driver:
 
     @cached_property
     def plan(self) -> Plan:
-        """What there is to do; made and kept the first time."""
+        """What there is to do; made and kept the first time, and anew where the operators are others by now."""
         plan = self.runs.plan(self.run_id)
-        if plan is None or plan.fingerprint != self.bound.fingerprint:
+        if plan is None or (plan.fingerprint != self.bound.fingerprint and WHOLE_RUN not in self.done()):
             plan = self._make_plan(self.manifest())
-            self.runs.keep(self.run_id, "plan.json", plan)
         crash_point("planned")
         self.record.waves = len(plan.waves)
         self.record.items, self.record.unchanged, self.record.why = plan.items, plan.unchanged, plan.why
+        self.runs.save(self.record)
         return plan
 
-    def open(self, audit_socket: Path | None = None) -> None:
-        """Starts, side by side, what takes seconds to start: Ray and the audit's imports."""
-        self._audit = AuditClient.start(audit_socket)
-        if self.record.request.ray != "off":
-            self._ray = _Background(lambda: engine.start(self.record.request.ray))
+    @cached_property
+    def staged(self) -> dict[int, Judged]:
+        """What this run's drivers have settled and judged so far, by wave: of this plan, or published under another."""
+        folder = self._path("judged")
+        names = storage.list_names(folder)
+        kept: dict[int, Judged] = {}
+        done = self.done()
+        for name, content in zip(names, storage.read_many(storage.join(folder, name) for name in names), strict=True):
+            if isinstance(content, Exception):
+                raise content
+            number, one = int(name.removesuffix(".json")), Judged.model_validate_json(content)
+            if one.plan == self.plan.name or number in done:
+                kept[number] = one
+        return kept
+
+    def judged(self) -> dict[int, Judged]:
+        """Those that are audited."""
+        return {number: one for number, one in sorted(self.staged.items()) if one.report}
+
+    def done(self) -> set[int]:
+        """The waves that are published; 0 stands for all of them."""
+        return self.lake.published(self.table, self.run_id)
+
+    def open(self) -> None:
+        """Starts, side by side and without waiting, what takes seconds to start: Ray and the audit's imports."""
+        if self._audit is None:
+            self._audit = AuditClient.start(self.audit_socket)
+        address = self.record.request.ray
+        if self._ray is None and address != "off":
+            self._ray = _Background(lambda: engine.start(address))
 
     def close(self) -> None:
         if self._ray is not None:
@@ -130,44 +168,60 @@ class Driver:
         if self._audit is not None:
             self._audit.close()
 
+    def is_first(self) -> bool:
+        """Whether the table has no files yet, so that there is surely something to do."""
+        return not storage.list_names(self.lake.data_prefix(self.table))
+
     def manifest(self) -> ManifestSummary:
         """Lists the source, once."""
         request = self.record.request
-        self.reporter.phase("manifest", f"listing {request.source}")
+        kept = self._path("manifest.json")
         with self._timed("manifest"):
-            summary = build_manifest(
-                request.source,
-                self.bound.pipeline,
-                self._path("manifest"),
-                include=request.include,
-                exclude=request.exclude,
-                partition_by=request.partition_by,
-                limit=request.limit,
-                readable=READABLE,
-            )
+            try:
+                summary = TypeAdapter(ManifestSummary).validate_json(storage.read(kept))
+            except FileNotFoundError:
+                self.reporter.phase("manifest", f"listing {request.source}")
+                summary = build_manifest(
+                    request.source,
+                    self.bound.pipeline,
+                    self._path("manifest"),
+                    include=request.include,
+                    exclude=request.exclude,
+                    partition_by=request.partition_by,
+                    limit=request.limit,
+                    readable=READABLE,
+                )
+                crash_point("listing")
+                storage.write(kept, TypeAdapter(ManifestSummary).dump_json(summary))
         self.record.listed, self.record.left_aside = summary.listed, summary.left_aside
+        self.record.unopened = summary.unopened
         self.record.source = summary.source
         crash_point("listed")
         return summary
 
-    def judge(self, wave: Wave) -> Judged:
-        """Executes, settles and audits a wave; what an earlier driver has done of that is not done again."""
+    def prepare(self) -> None:
+        """The table, ready to take the pipeline's columns; ConfigurationError, before any work, where it cannot."""
+        self.lake.ensure(self.table, self.bound.schema, {"swath.columns": self._columns()})
+
+    def stage(self, wave: Wave) -> None:
+        """Executes and settles a wave; what an earlier driver has done of that is not done again."""
+        if wave.number in self.staged:
+            return
         self.execute(wave)
         crash_point("executed")
         settled = self.settle(wave)
         crash_point("settled")
-        report = self.audit(wave, settled)
-        crash_point("audited")
-        judged = Judged(settled=settled, report=report.to_json())
-        self.runs.keep(self.run_id, f"judged/{wave.number}.json", judged)
-        return judged
+        self._keep(wave, Judged(plan=self.plan.name, settled=settled))
+        crash_point("staged")
 
-    def judged(self) -> dict[int, Judged]:
-        """What this run's drivers have judged so far, by wave."""
-        folder = self._path("judged")
-        names = sorted(storage.list_names(folder))
-        kept = [(name, storage.read(storage.join(folder, name))) for name in names]
-        return {int(name.removesuffix(".json")): Judged.model_validate_json(text) for name, text in kept}
+    def judge(self, wave: Wave) -> Judged:
+        """Audits a wave that is staged; one that has passed is not audited again."""
+        if not (judged := self.staged[wave.number]).passed:
+            report = self.audit(wave, judged.settled)
+            crash_point("audited")
+            judged = self._keep(wave, judged.model_copy(update={"report": report.to_json()}))
+            crash_point("judged")
+        return judged
 
     def execute(self, wave: Wave) -> None:
         """The wave's pending items through the stages, into staged rows."""
@@ -181,36 +235,33 @@ class Driver:
                 execute_here(work, self._watch)
             else:
                 engine.execute(work, self._watch)
-        storage.write(marker, b"")
+        storage.write(marker, work.rows.encode())
 
     def settle(self, wave: Wave) -> Settled:
-        """The files of the wave's cells as they will stand."""
+        """The files of the wave's cells as they will stand. Raises Outdated where the plan does not fit any more."""
         self.reporter.phase("settle", f"wave {wave.number}")
         with self._timed("settle"):
-            self.lake.ensure(self.table, self.bound.schema, {"swath.columns": self._columns()})
+            self._check_current([wave])
             schema = self.lake.schema(self.table)
             assert schema is not None
-            into = storage.join(self.lake.data_prefix(self.table), self.run_id, self._folder(wave).replace("/", "-"))
-            rows = self._path(self._folder(wave), "rows")
+            attempt = f"{wave.number:05d}-{secrets.token_hex(4)}"
+            rows = storage.read(self._path(self._folder(wave), "executed")).decode() if wave.items else None
+            into = storage.join(self._data(), attempt)
             return settle(self.lake, self.table, schema, self.plan, wave, rows, into, self.run_id)
 
     def audit(self, wave: Wave, settled: Settled) -> AuditReport:
-        """Judges the wave's files; the report is kept with the run, whatever it says."""
-        assert self._audit is not None
+        """Judges the wave's files, and its partitions as they will stand; the report is kept with the run."""
+        self._hold()
         self.reporter.phase("audit", f"wave {wave.number}")
-        adds = settled.adds()
-        touched = set(settled.replaced())
-        partitions = {cell.partition for cell in touched}
-        others = [file.path for file in self.lake.files(self.table, partitions=partitions) if file.cell not in touched]
         with self._timed("audit"):
-            report = self._audit.audit(
+            report = self._auditor().audit(
                 AuditRequest(
                     run_id=self.run_id,
                     wave=wave.number,
-                    staged=tuple(file.path for file in adds),
+                    staged=tuple(file.path for file in settled.adds()),
                     manifest=(wave.pending,),
                     carried=settled.carried + settled.gone,
-                    untouched=tuple(others),
+                    untouched=self._beside(wave, {cell.partition for cell in settled.replaced()}),
                     expectations=self.bound.pipeline.expectations,
                     max_rejects=self.record.request.budget,
                     docs=self._path("docs"),
@@ -219,49 +270,65 @@ class Driver:
         self.runs.keep(self.run_id, f"checks/{wave.number}.json", report.to_json().encode())
         return report
 
-    def publish(self, judged: dict[int, Judged], number: int, force: str | None = None) -> int | None:
-        """Makes the judged waves visible in one commit, under one number; a wave whose cells another run has
-        replaced meanwhile is settled and audited anew. The snapshot; None where there was nothing to commit."""
-        waves = {wave.number: wave for wave in self.plan.waves}
+    def publish(self, numbers: Sequence[int], number: int, force: str | None = None) -> int | None:
+        """Makes judged waves visible in one commit, under one number; a wave whose cells another run has replaced
+        meanwhile is settled and audited anew. The snapshot; None where it was there already.
+
+        Raises AuditFailed where the new audit fails, Outdated where the plan does not fit any more.
+        """
+        waves = {wave.number: wave for wave in self.plan.waves if wave.number in numbers}
         properties = {"swath.pipeline": self.bound.pipeline.name} | ({"swath.forced": force} if force else {})
         self.reporter.phase("publish")
         for _ in range(ATTEMPTS):
-            adds: list[DataFile] = [file for one in judged.values() for file in one.settled.adds()]
+            settled = [self.staged[one].settled for one in numbers]
+            adds: list[DataFile] = [file for one in settled for file in one.adds()]
             basis: dict[Cell, frozenset[str]] = {}
-            for one in judged.values():
-                basis |= one.settled.replaced()
+            for one in settled:
+                basis |= one.replaced()
+            self._hold()
             try:
-                with self._timed("publish"):
+                with self._timed("publish"), self._publishing():
+                    self._check_current(list(waves.values()))
                     return self.lake.publish(self.table, self.run_id, number, adds, basis, properties)
             except Stale as stale:
-                for wave in (waves[n] for n, one in judged.items() if stale.cells & set(one.settled.replaced())):
-                    settled = self.settle(wave)
-                    report = self.audit(wave, settled)
-                    judged[wave.number] = Judged(settled=settled, report=report.to_json())
-                    self.runs.keep(self.run_id, f"judged/{wave.number}.json", judged[wave.number])
-                    if not report.success and not force:
-                        raise AuditFailed(explain(report)) from None
+                again = [wave for wave in waves.values() if stale.cells & cells_of(wave)]
+                for wave in again:
+                    self._keep(wave, Judged(plan=self.plan.name, settled=self.settle(wave)))
+                reports = [AuditReport.from_json(self.judge(wave).report) for wave in again]
+                failed = [explain(report) for report in reports if not report.success]
+                if failed and not force:
+                    raise AuditFailed(" · ".join(failed)) from None
         raise Conflict(
             f"run {self.run_id}: other runs replaced the same cells {ATTEMPTS} times while this one was publishing; "
             "nothing was published. `swath resume` tries again"
         )
 
+    def replan(self) -> None:
+        """A new plan from the table as it stands, over the same manifest; what is published stays published."""
+        self._make_plan(self.manifest())
+        for name in ("plan", "staged"):
+            self.__dict__.pop(name, None)
+
     def finish(self, state: State, snapshot_id: int | None = None, error: str | None = None) -> Record:
         """The record of a run that is over, and staging emptied where it is not needed any more."""
         record = self.record
-        settled = [one.settled for one in self.judged().values()]
+        settled = [one.settled for one in self.staged.values()]
         record.ok = sum(one.ok for one in settled)
         record.rejected = sum(one.rejected for one in settled)
         record.gone = sum(one.gone for one in settled)
         record.carried = sum(one.carried for one in settled)
         record.reasons = _sum([one.reasons for one in settled])
         record.operators = {name: round(s, 4) for name, s in _sum([one.operators for one in settled]).items()}
-        record.snapshot_id = snapshot_id
-        self.end(state, error)
+        record.snapshot_id = snapshot_id or record.snapshot_id
         if state == State.PUBLISHED:
-            for wave in self.plan.waves:
-                for name in ("rows", "blocks", "checkpoint"):
-                    storage.delete_prefix(self._path(self._folder(wave), name))
+            record.items = record.ok + record.rejected
+        crash_point("finishing")
+        if state in (State.PUBLISHED, State.NOTHING):
+            self._clean()
+            if state == State.NOTHING:
+                storage.delete_prefix(self._path("manifest"))
+        crash_point("cleaned")
+        self.end(state, error)
         return record
 
     def end(self, state: State, error: str | None = None) -> None:
@@ -269,13 +336,12 @@ class Driver:
         record = self.record
         record.status, record.error = state, error
         record.finished_at = datetime.now(UTC)
-        record.seconds = round((record.finished_at - record.started_at).total_seconds(), 3)
-        record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
+        self._count_time()
         self.runs.save(record)
 
     def discard(self) -> None:
         """Drops what the run staged; raises nothing where there is nothing."""
-        storage.delete_prefix(storage.join(self.lake.data_prefix(self.table), self.run_id))
+        storage.delete_prefix(self._data())
         storage.delete_prefix(self._path("waves"))
 
     def pools(self) -> list[Pool]:
@@ -284,14 +350,96 @@ class Driver:
         stages = fuse(self.bound.steps)
         if address == "off":
             return [Pool(stage, 1) for stage in stages]
-        if self._ray is not None:
-            self._ray.result()
+        self.open()
+        assert self._ray is not None
+        self._ray.result()
         return pools(stages, engine.cluster(address))
 
     def _make_plan(self, manifest: ManifestSummary) -> Plan:
         self.reporter.phase("plan")
         with self._timed("plan"):
-            return make_plan(self.bound, manifest, self.lake, self._path("waves"), retry=self.record.request.retry)
+            # Waves of an earlier plan may be published: their numbers are taken.
+            first, retry = max(self.done(), default=0) + 1, self.record.request.retry
+            plan = make_plan(self.bound, manifest, self.lake, self._path("waves"), retry=retry, first=first)
+            crash_point("planning")
+            self.runs.keep(self.run_id, "plan.json", plan)
+        self._known = None
+        return plan
+
+    def _keep(self, wave: Wave, judged: Judged) -> Judged:
+        self.runs.keep(self.run_id, f"judged/{wave.number}.json", judged)
+        self.staged[wave.number] = judged
+        self._count_time()
+        self.runs.save(self.record)
+        return judged
+
+    def _auditor(self) -> AuditClient:
+        if self._audit is None:
+            self._audit = AuditClient.start(self.audit_socket)
+        return self._audit
+
+    def _beside(self, wave: Wave, partitions: set[str]) -> tuple[str, ...]:
+        """The files of the other cells of a wave's partitions, as they will stand with this wave."""
+        replaced = cells_of(wave)
+        files: list[DataFile] = []
+        if self.at_once:
+            for other in self.plan.waves:
+                if other.number != wave.number and other.number in self.staged:
+                    replaced |= cells_of(other)
+                    files += self.staged[other.number].settled.adds()
+        files += [file for file in self.lake.files(self.table, partitions=partitions) if file.cell not in replaced]
+        return tuple(file.path for file in files if file.cell.partition in partitions)
+
+    def _check_current(self, waves: list[Wave]) -> None:
+        """Raises Outdated where other runs have published what the plan's cells cannot take."""
+        if not waves or self.lake.snapshot(self.table) == self.plan.snapshot_id:
+            return
+        if self._known is None:
+            before = self.plan.snapshot_id
+            try:
+                files = self.lake.files(self.table, snapshot_id=before) if before is not None else []
+            except ConfigurationError:  # it has expired: every file counts as new
+                files = []
+            self._known = frozenset(file.path for file in files)
+        done = self.done()
+        own = {file.path for number, one in self.staged.items() if number in done for file in one.settled.adds()}
+        check_current(self.lake, self.table, self.plan, waves, self._known, own)
+
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """One run at a time looks at the table and commits: two new runs that lay out the same objects differently
+        have no cell in common, so that a commit alone would not notice."""
+        lock = storage.join(self.runs.warehouse, "_swath", "publishing", f"{self.table}.json")
+        lease = Lease(lock, self.run_id)
+        patience = stop_after_delay(PATIENCE_S)
+        waiting = Retrying(
+            retry=retry_if_exception_type(RunLocked), wait=wait_random(0.05, 0.3), stop=patience, reraise=True
+        )
+        with ExitStack() as stack:
+            waiting(stack.enter_context, lease)
+            yield
+
+    def _hold(self) -> None:
+        """Raises RunLocked where the lease was lost: this process slept, and another drives the run by now."""
+        if self.lease is not None and not self.lease.held():
+            raise RunLocked(
+                f"run {self.run_id}: its lock could not be renewed in time and may be another driver's; "
+                "`swath resume` goes on where nobody does"
+            )
+
+    def _clean(self) -> None:
+        """Removes staging, and settled files that a later attempt has replaced."""
+        storage.delete_prefix(self._path("waves"))
+        kept = {storage.parent(file.path) for one in self.staged.values() for file in one.settled.adds()}
+        for name in storage.list_names(self._data()):
+            if (folder := storage.join(self._data(), name)) not in kept:
+                storage.delete_prefix(folder)
+
+    def _count_time(self) -> None:
+        """Seconds that drivers of this run have spent, not those between them."""
+        record = self.record
+        record.seconds = round(self._before + time.monotonic() - self._started, 3)
+        record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
 
     def _work(self, wave: Wave) -> engine.Work:
         given = self.pools()
@@ -311,18 +459,23 @@ class Driver:
             suspects=self._path(folder, "suspects"),
             artifacts=storage.join(self.runs.warehouse, "artifacts", self.bound.pipeline.name),
         )
-        return engine.Work(cut, self._path(folder, "rows"), self._path(folder, "checkpoint"), given, context)
+        # The two engines remember what is done in different ways, so neither goes on with the other's rows.
+        rows = "rows-here" if self.record.request.ray == "off" else "rows"
+        return engine.Work(cut, self._path(folder, rows), self._path(folder, "checkpoint"), given, context)
 
     def _watch(self, stage: str, items: int, rejects: int) -> None:
         self.record.stages[stage]["items"] += items
         self.reporter.advance(stage, items, rejects)
 
     def _folder(self, wave: Wave) -> str:
-        """Staging of a wave: another plan or another pipeline never meets its checkpoint."""
-        return f"waves/{wave.number:05d}-{digest([self.bound.fingerprint, wave.model_dump()])}"
+        """Staging of a wave, under its plan's name: another plan never meets its checkpoint."""
+        return f"waves/{self.plan.name}/{wave.number:05d}"
 
     def _path(self, *parts: str) -> str:
         return storage.join(self.runs.folder(self.run_id), *parts)
+
+    def _data(self) -> str:
+        return storage.join(self.lake.data_prefix(self.table), self.run_id)
 
     def _columns(self) -> str:
         return json.dumps({name: {"step": step} for name, step in self.bound.step_of.items()}, sort_keys=True)

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
+
+from swath.infra import storage
+
+MEMORY = "500MB"
+"""What a query of a driver may hold before it spills to a temporary folder."""
+
+
+@contextmanager
+def scratch(*uris: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in a temporary folder, of bounded memory, that can read the stores of the URIs."""
+    with TemporaryDirectory(prefix="swath-") as folder, duckdb.connect(str(Path(folder) / "db")) as db:
+        db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {min(4, os.cpu_count() or 1)}")
+        db.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
+        for uri in uris:
+            storage.register(db, uri)
+        yield db
 
 
 def literal(text: str) -> str:
@@ -13,11 +33,17 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def parquet(uris: Iterable[str], *, by_name: bool = False) -> str:
+    """SQL of the rows of Parquet files, whose paths tell nothing; columns that a file lacks are null if `by_name`,
+    else every file must have those that are asked for, and is not opened before its turn."""
+    listed = ", ".join(map(literal, uris))
+    return f"read_parquet([{listed}], union_by_name = {str(by_name).lower()}, hive_partitioning = false)"
+
+
 def one(db: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
     """The single row of a query that counts."""
-    row: tuple[int, ...] | None = db.execute(query).fetchone()
-    assert row is not None
-    return row
+    (row,) = db.execute(query).fetchall()
+    return tuple(row)
 
 
 def batches(db: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from swath.infra.lease import Lease
-
-from swath.flows.driver import WHOLE_RUN, Driver, Quiet, Reporter, explain
+from swath.flows.binding import bind
+from swath.flows.driver import ATTEMPTS, WHOLE_RUN, Driver, Quiet, Reporter, explain
+from swath.flows.plan import Plan
 from swath.flows.records import Record, Request, Runs, State
+from swath.flows.settle import Outdated
 from swath.infra import storage
+from swath.infra.lease import Lease
 from swath.schemas.checks import AuditReport
-from swath.schemas.errors import AuditFailed, ConfigurationError, SwathError
+from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, SwathError
 
 T = TypeVar("T")
 Call = Callable[[str, Callable[[], T]], T]
@@ -31,6 +31,7 @@ def start(
     request: Request, reporter: Reporter | None = None, *, prefect: bool, audit_socket: Path | None = None
 ) -> Record:
     """A new run, to its end. Raises AuditFailed, RunFailed, or what the source, the warehouse or the pipeline lack."""
+    bind(request.pipeline)  # what is wrong with it leaves no run behind
     storage.check_writable(request.warehouse)
     runs = Runs(request.warehouse)
     return _hold(runs, runs.new(request), reporter, prefect, audit_socket, drive)
@@ -54,7 +55,7 @@ def resume(
         raise ConfigurationError(f"run {record.run_id} is {record.status}; there is nothing to resume")
     if ray:
         record.request = record.request.model_copy(update={"ray": ray})
-    record.status, record.error = State.RUNNING, None
+    record.status, record.error, record.finished_at = State.RUNNING, None, None
     return _hold(runs, record, reporter, prefect, audit_socket, drive)
 
 
@@ -76,7 +77,7 @@ def discard(warehouse: str, run_id: str) -> Record:
     record = runs.load(run_id)
     with _lease(runs, record):
         driver = Driver(record, runs)
-        if record.status == State.PUBLISHED or driver.lake.published(record.table, run_id):
+        if record.status == State.PUBLISHED or driver.done():
             raise ConfigurationError(f"run {run_id} is published, in part at least; it cannot be discarded")
         driver.discard()
         driver.end(State.DISCARDED)
@@ -98,37 +99,49 @@ def retries(warehouse: str, reason: str | None, ray: str) -> list[Request]:
 
 def drive(driver: Driver, call: Call[Any] = plainly) -> Record:
     """Plan, every wave, publish; what an earlier driver of the run has done is not done again."""
-    plan = call("plan", lambda: driver.plan)
-    if not plan.waves:
+    for _ in range(ATTEMPTS):
+        try:
+            return _carry_out(call("plan", lambda: driver.plan), driver, call)
+        except Outdated:
+            call("plan", driver.replan)
+    raise Conflict(
+        f"run {driver.run_id}: other runs moved the same objects {ATTEMPTS} times while this one was at work; "
+        "`swath resume` tries again"
+    )
+
+
+def _carry_out(plan: Plan, driver: Driver, call: Call[Any]) -> Record:
+    done = driver.done()
+    todo = [wave for wave in plan.waves if not {wave.number, WHOLE_RUN} & done]
+    if not plan.waves and not done:
         return driver.finish(State.NOTHING)
-    done = driver.lake.published(driver.table, driver.run_id)
-    for wave in plan.waves:
-        if {wave.number, WHOLE_RUN} & done:
-            continue
-        judged = call(f"wave {wave.number}", partial(driver.judge, wave))
-        if judged.passed and not driver.at_once:
-            call(f"publish {wave.number}", partial(driver.publish, {wave.number: judged}, wave.number))
+    if todo:
+        driver.open()
+        driver.prepare()
+    for wave in todo:
+        call(f"wave {wave.number}", partial(driver.stage, wave))
+        if not driver.at_once and call(f"audit {wave.number}", partial(driver.judge, wave)).passed:
+            call(f"publish {wave.number}", partial(driver.publish, [wave.number], wave.number))
+    if driver.at_once:  # only now is known how the partitions will stand
+        for wave in todo:
+            call(f"audit {wave.number}", partial(driver.judge, wave))
     return _publish(driver, call)
 
 
 def _publish(driver: Driver, call: Call[Any], force: str | None = None) -> Record:
     """Publishes what is judged and not published yet; raises AuditFailed where a wave did not pass."""
-    done = driver.lake.published(driver.table, driver.run_id)
+    done = driver.done()
+    todo = [] if WHOLE_RUN in done else sorted({wave.number for wave in driver.plan.waves} - done)
     judged = driver.judged()
-    failed = [one for one in judged.values() if not one.passed]
+    reports = [AuditReport.from_json(judged[number].report) for number in todo if not judged[number].passed]
+    if reports and not force:
+        raise AuditFailed(" · ".join(explain(report) for report in reports[:3]))
     snapshot = None
-    if failed and not force:
-        reasons = " · ".join(explain(AuditReport.from_json(one.report)) for one in failed[:3])
-        driver.finish(State.AUDIT_FAILED, error=reasons)
-        raise AuditFailed(
-            f'{reasons}. Nothing of it was published; look with `swath sql "SELECT * FROM checks"`, then '
-            f'`swath publish --run {driver.run_id} --force "why"` or `swath discard --run {driver.run_id}`'
-        )
-    if driver.at_once and WHOLE_RUN not in done:
-        snapshot = call("publish", lambda: driver.publish(judged, WHOLE_RUN, force))
-    elif not driver.at_once:
-        for number in sorted(judged.keys() - done):
-            snapshot = call(f"publish {number}", partial(driver.publish, {number: judged[number]}, number, force))
+    if driver.at_once and todo:
+        snapshot = call("publish", lambda: driver.publish(todo, WHOLE_RUN, force))
+    else:
+        for number in todo:
+            snapshot = call(f"publish {number}", partial(driver.publish, [number], number, force))
     return driver.finish(State.PUBLISHED, snapshot)
 
 
@@ -141,29 +154,40 @@ def _hold(
     steps: Callable[[Driver, Call[Any]], Record],
 ) -> Record:
     """Drives the run under its lease; whatever stops it is written down."""
-    with _lease(runs, record):
+    with _lease(runs, record) as lease:
+        driver = Driver(record, runs, reporter or Quiet(), lease, audit_socket)
         try:
-            driver = Driver(record, runs, reporter or Quiet())
-            driver.open(audit_socket)
-            try:
-                if prefect:
-                    from swath.flows.prefect_run import run_as_flow
+            if (
+                driver.is_first()
+            ):  # there will be work: Ray and the audit start while Prefect does and the source is listed
+                driver.open()
+            if prefect:
+                from swath.flows.prefect_run import run_as_flow
 
-                    return run_as_flow(driver, steps)
-                return steps(driver, plainly)
-            finally:
-                driver.close()
-        except AuditFailed:
-            raise
+                return run_as_flow(driver, steps)
+            return steps(driver, plainly)
+        except AuditFailed as failure:
+            driver.finish(State.AUDIT_FAILED, error=str(failure))
+            raise AuditFailed(f"{failure}. {_what_now(driver)}") from None
         except BaseException as error:
             text = str(error) if isinstance(error, SwathError) else f"{type(error).__name__}: {error}"
-            record.status, record.error = State.FAILED, text[:2000]
-            runs.save(record)
+            if lease.held():  # else another driver has taken over, and the record is its own
+                with suppress(SwathError, OSError):  # the first error says more
+                    driver.end(State.FAILED, text[:2000])
             raise
+        finally:
+            driver.close()
 
 
-@contextmanager
-def _lease(runs: Runs, record: Record) -> Iterator[None]:
-    owner = f"process {os.getpid()} on {socket.gethostname()}"
-    with Lease(storage.join(runs.folder(record.run_id), "lease.json"), owner):
-        yield
+def _what_now(driver: Driver) -> str:
+    done = len(driver.done())
+    published = f"{done} of its {driver.record.waves} waves are published" if done else "Nothing of it was published"
+    return (
+        f'{published}; look with `swath sql "SELECT * FROM checks WHERE NOT success"`, then '
+        f'`swath publish --run {driver.run_id} --force "why"`'
+        + ("" if done else f" or `swath discard --run {driver.run_id}`")
+    )
+
+
+def _lease(runs: Runs, record: Record) -> Lease:
+    return Lease(storage.join(runs.folder(record.run_id), "lease.json"), record.run_id)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from swath.flows.plan import Plan
 from swath.infra import storage
@@ -63,6 +67,8 @@ class Record(BaseModel):
     finished_at: datetime | None = None
     listed: int = 0
     left_aside: dict[str, int] = {}
+    unopened: int = 0
+    """Documents whose pages could not be counted; one item each."""
     why: dict[str, int] = {}
     items: int = 0
     ok: int = 0
@@ -96,6 +102,7 @@ class Runs:
         return storage.join(self.warehouse, "_swath", "runs", run_id)
 
     def new(self, request: Request) -> Record:
+        request = request.model_copy(update={"source": storage.normalize(request.source), "warehouse": self.warehouse})
         now = datetime.now(UTC)
         run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         pipeline = request.pipeline
@@ -112,11 +119,14 @@ class Runs:
         return record
 
     def save(self, record: Record) -> None:
+        record.error = scrubbed(record.error) if record.error else None
         storage.write(storage.join(self.folder(record.run_id), "run.json"), record.model_dump_json(indent=1).encode())
 
     def load(self, run_id: str) -> Record:
         try:
             return Record.model_validate_json(storage.read(storage.join(self.folder(run_id), "run.json")))
+        except ValidationError:
+            raise ConfigurationError(f"the record of run {run_id} is of another version of swath") from None
         except FileNotFoundError:
             known = ", ".join(self.names()[-5:]) or "none"
             raise ConfigurationError(
@@ -125,18 +135,29 @@ class Runs:
 
     def names(self) -> list[str]:
         """The runs, oldest first."""
-        return sorted(storage.list_names(storage.join(self.warehouse, "_swath", "runs")))
+        found = storage.list_names(storage.join(self.warehouse, "_swath", "runs"))
+        return sorted(name.rstrip("/") for name in found)
 
     def all(self) -> list[Record]:
-        return [self.load(name) for name in self.names()]
+        """The records, oldest first; one of another version of swath, which cannot be read, is left out."""
+        return list(self._read(self.names()))
+
+    def newest(self) -> Iterator[Record]:
+        """The records, newest first, read as they are asked for."""
+        return self._read(reversed(self.names()))
 
     def latest(self, *states: State) -> Record | None:
         """The newest run in one of the states."""
-        for name in reversed(self.names()):
-            record = self.load(name)
-            if record.status in states:
-                return record
-        return None
+        return next((record for record in self.newest() if record.status in states), None)
+
+    def _read(self, names: Iterable[str]) -> Iterator[Record]:
+        for content in storage.read_many(storage.join(self.folder(name), "run.json") for name in names):
+            if isinstance(content, FileNotFoundError):
+                continue
+            if isinstance(content, Exception):
+                raise content
+            with suppress(ValidationError):
+                yield Record.model_validate_json(content)
 
     def plan(self, run_id: str) -> Plan | None:
         """The plan of a run; None where it died before it had one."""
@@ -145,11 +166,28 @@ class Runs:
         except FileNotFoundError:
             return None
 
-    def keep(self, run_id: str, name: str, value: BaseModel | dict[str, Any] | bytes) -> str:
-        """Writes a document of the run; its URI."""
-        uri = storage.join(self.folder(run_id), name)
-        if isinstance(value, BaseModel):
-            value = value.model_dump_json().encode()
-        assert isinstance(value, bytes)
-        storage.write(uri, value)
-        return uri
+    def keep(self, run_id: str, name: str, value: BaseModel | bytes) -> None:
+        """Writes a document of the run."""
+        content = value if isinstance(value, bytes) else value.model_dump_json().encode()
+        storage.write(storage.join(self.folder(run_id), name), content)
+
+
+def scrubbed(text: str) -> str:
+    """The text without the secrets of the environment, which error messages of other libraries may quote."""
+    text = re.sub(r"://[^/@\s]*:[^/@\s]*@", "://***@", text)
+    for value in sorted(_secrets(), key=len, reverse=True):
+        text = text.replace(value, "***")
+    return text
+
+
+def _secrets() -> Iterator[str]:
+    named = dict(os.environ)
+    with suppress(ValueError, TypeError):
+        named |= json.loads(os.environ.get("SWATH_CATALOG", "{}"))
+    for name, value in named.items():
+        if (
+            isinstance(value, str)
+            and len(value) >= 6
+            and re.search("(?i)secret|token|passw|credential|access_key", name)
+        ):
+            yield value

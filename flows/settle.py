@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Collection, Sequence
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from swath.flows.duck import batches, literal, one
-from swath.flows.plan import Plan, Wave
+from swath.flows.duck import batches, literal, one, parquet, scratch
+from swath.flows.plan import Plan, Wave, bucket_of
 from swath.infra import storage
 from swath.infra.lake import Cell, DataFile, Lake
-from swath.schemas.errors import RunFailed
+from swath.schemas.errors import RunFailed, SwathError
 
 BATCH_ROWS = 5_000
+
+
+class Outdated(SwathError):
+    """Another run has put the same objects into other cells, or laid their partition out anew: plan again."""
 
 
 class Settled(BaseModel):
@@ -44,55 +46,89 @@ class Settled(BaseModel):
         return {Cell(partition, bucket): frozenset(files) for partition, bucket, files in self.basis}
 
 
+def cells_of(wave: Wave) -> set[Cell]:
+    return {Cell(cell.partition, cell.bucket) for cell in wave.cells}
+
+
 def settle(
-    lake: Lake, table: str, schema: pa.Schema, plan: Plan, wave: Wave, rows: str, into: str, run_id: str
+    lake: Lake, table: str, schema: pa.Schema, plan: Plan, wave: Wave, rows: str | None, into: str, run_id: str
 ) -> Settled:
     """Joins the staged rows below `rows` with what the wave's cells hold, one sorted file a cell below `into`.
 
-    `schema` is the table's own, which may have columns that no step makes any more. Out of core: memory is flat in
-    the size of the cells. Raises RunFailed where the staged rows are not the wave's items.
+    `schema` is the table's own, which may have columns that no step makes any more. `into` is new: what stands in
+    another attempt's folder may be published. Out of core: memory is flat in the size of the cells. Raises RunFailed
+    where the staged rows are not the wave's items.
     """
-    cells = [Cell(cell.partition, cell.bucket) for cell in wave.cells]
-    standing = list(lake.files(table, cells=cells))
-    staged = [storage.join(rows, name) for name in storage.list_names(rows) if name.endswith(".parquet")]
-    storage.delete_prefix(into)  # what an attempt that died left here was never published
-    with (
-        TemporaryDirectory(prefix="swath-settle-") as scratch,
-        closing(duckdb.connect(str(Path(scratch) / "db"))) as db,
-    ):
-        db.execute("SET memory_limit = '1GB'; SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-        for uri in (rows, lake.warehouse):
-            storage.register(db, uri)
+    standing = lake.files(table, cells=cells_of(wave))
+    names = storage.list_names(rows) if rows else []
+    staged = [storage.join(rows, name) for name in names if name.endswith(".parquet")] if rows else []
+    with scratch(lake.warehouse, *staged) as db:
         _load(db, schema, plan, wave, staged, [file.path for file in standing], run_id)
-        found, distinct = one(db, "SELECT count(*), count(DISTINCT item_id) FROM fresh")
+        found, distinct, ok, rejected = one(
+            db,
+            """SELECT count(*), count(DISTINCT item_id), count(*) FILTER (status = 'ok'),
+            count(*) FILTER (status = 'rejected') FROM fresh""",
+        )
         if found != wave.items or distinct != wave.items:
             raise RunFailed(
                 f"wave {wave.number} staged {found} rows of {distinct} items where its manifest has {wave.items}; "
                 "`swath resume` does what is missing"
             )
         files = _write_cells(db, schema, into)
-        ok, rejected = one(
-            db, "SELECT count(*) FILTER (status = 'ok'), count(*) FILTER (status = 'rejected') FROM fresh"
-        )
         carried, gone = one(db, "SELECT count(*) FILTER (NOT leaves), count(*) FILTER (leaves) FROM kept")
         reasons = db.execute(
-            "SELECT reject_reason, count(*) FROM fresh WHERE status = 'rejected' GROUP BY 1 ORDER BY 2 DESC"
-        )
-        counted = dict(reasons.fetchall())
+            "SELECT reject_reason, count(*) FROM fresh WHERE status = 'rejected' GROUP BY 1 ORDER BY 2 DESC, 1"
+        ).fetchall()
         operators = db.execute(
             """SELECT entry.key, sum(entry.value) FROM (SELECT unnest(map_entries(seconds)) AS entry FROM fresh)
             GROUP BY 1 ORDER BY 2 DESC"""
-        )
-        return Settled(
-            files=files,
-            basis=[(cell.partition, cell.bucket, [f.path for f in standing if f.cell == cell]) for cell in cells],
-            ok=ok,
-            rejected=rejected,
-            gone=gone,
-            carried=carried,
-            reasons=counted,
-            operators=dict(operators.fetchall()),
-        )
+        ).fetchall()
+    basis: dict[Cell, list[str]] = {cell: [] for cell in sorted(cells_of(wave))}
+    for file in standing:
+        basis[file.cell].append(file.path)
+    return Settled(
+        files=files,
+        basis=[(cell.partition, cell.bucket, paths) for cell, paths in basis.items()],
+        ok=ok,
+        rejected=rejected,
+        gone=gone,
+        carried=carried,
+        reasons=dict(reasons),
+        operators=dict(operators),
+    )
+
+
+def check_current(
+    lake: Lake, table: str, plan: Plan, waves: Sequence[Wave], known: Collection[str], own: Collection[str]
+) -> None:
+    """Raises Outdated where what other runs have published since the plan was made does not fit the plan's cells.
+
+    `known` are the files that the plan was made from, `own` those that this run has published. New files in a wave's
+    own cells are no matter: it is settled again.
+    """
+    standing = lake.files(table)
+    fresh = [file for file in standing if file.path not in known and file.path not in own]
+    if not fresh:
+        return
+    anew = {partition for wave in waves for partition in wave.buckets}
+    mine = {cell for wave in waves for cell in cells_of(wave)}
+    if any(file.cell.partition in anew and file.cell not in mine for file in standing):
+        raise Outdated(f"another run has laid out {', '.join(sorted(anew))} anew in the meantime")
+    wave_of = {cell: wave.number for wave in waves for cell in cells_of(wave)}
+    with scratch(lake.warehouse) as db:
+        cells = [(*cell, number) for cell, number in wave_of.items()]
+        columns = [list(column) for column in zip(*cells, strict=True)]
+        db.register("cells", pa.table(columns, names=["partition", "bucket", "wave"]))
+        strangers = one(
+            db,
+            f"""SELECT count(*) FROM {parquet(file.path for file in fresh)} AS theirs
+            JOIN {parquet(wave.pending for wave in waves)} AS ours USING (object_id)
+            LEFT JOIN cells AS here ON (theirs.partition, theirs.bucket) = (here.partition, here.bucket)
+            LEFT JOIN cells AS there ON (ours.partition, ours.bucket) = (there.partition, there.bucket)
+            WHERE here.wave IS DISTINCT FROM there.wave""",
+        )[0]
+    if strangers:
+        raise Outdated("another run has put objects of this one into other cells in the meantime")
 
 
 def _load(
@@ -105,32 +141,36 @@ def _load(
     run_id: str,
 ) -> None:
     """Views `fresh` (this wave's rows) and `kept` (what the cells hold and keep; `leaves`: now gone)."""
+    assert plan.leaving
     db.register("shape", schema.empty_table())
     _view(db, "fresh", staged)
     _view(db, "standing", standing)
-    db.execute(f"CREATE TABLE mine AS SELECT DISTINCT object_id FROM read_parquet({literal(wave.pending)})")
-    gone = f"FROM read_parquet({literal(plan.gone)})" if plan.gone else "SELECT ''::VARCHAR AS object_id WHERE false"
-    db.execute(f"CREATE TABLE gone AS {gone}")
-    db.execute("CREATE TABLE buckets (partition VARCHAR, buckets INTEGER)")
-    if plan.buckets:
-        db.executemany("INSERT INTO buckets VALUES (?, ?)", list(plan.buckets.items()))
-    marks = f"'gone' AS status, '{run_id}' AS run_id, {wave.number}::INTEGER AS wave, now() AS processed_at"
-    moved = "(('0x' || object_id[1:8])::BIGINT % coalesce(buckets, 1))::INTEGER AS bucket"
-    db.execute("CREATE VIEW others AS FROM standing ANTI JOIN mine USING (object_id)")
+    db.execute(f"CREATE TABLE mine AS SELECT DISTINCT object_id FROM {parquet([wave.pending])}")
+    db.execute(f"CREATE TABLE leaving AS SELECT object_id, gone FROM {parquet([plan.leaving])} WHERE wave = $wave",
+               {"wave": wave.number})  # fmt: skip
+    anew = pa.table([list(wave.buckets), list(wave.buckets.values())], pa.schema(
+        [("partition", pa.string()), ("buckets", pa.int32())]))  # fmt: skip
+    db.register("anew", anew)
+    # What was gone before stays as it is; what has moved to another wave's cell is written there.
     db.execute(
         f"""CREATE VIEW kept AS
-        SELECT others.* REPLACE ({moved}), false AS leaves
-        FROM others ANTI JOIN gone USING (object_id) LEFT JOIN buckets USING (partition)
-        UNION ALL BY NAME
-        SELECT others.* REPLACE ({moved}, {marks}), true AS leaves
-        FROM others SEMI JOIN gone USING (object_id) LEFT JOIN buckets USING (partition)"""
+        SELECT * REPLACE (
+            coalesce({bucket_of("buckets")}, bucket) AS bucket,
+            CASE WHEN leaves THEN 'gone' ELSE status END AS status,
+            CASE WHEN leaves THEN {literal(run_id)} ELSE run_id END AS run_id,
+            CASE WHEN leaves THEN {wave.number}::INTEGER ELSE wave END AS wave,
+            CASE WHEN leaves THEN now() ELSE processed_at END AS processed_at
+        ) FROM (
+            SELECT others.*, coalesce(leaving.gone, false) AND status <> 'gone' AS leaves, buckets
+            FROM (FROM standing ANTI JOIN mine USING (object_id)) AS others
+            LEFT JOIN leaving USING (object_id) LEFT JOIN anew USING (partition)
+            WHERE coalesce(leaving.gone, true))"""
     )
 
 
 def _view(db: duckdb.DuckDBPyConnection, name: str, files: list[str]) -> None:
     """A view of the files with every column of the table, null where a file lacks it."""
-    listed = ", ".join(literal(file) for file in files)
-    rows = f" UNION ALL BY NAME FROM read_parquet([{listed}], union_by_name = true)" if files else ""
+    rows = f" UNION ALL BY NAME FROM {parquet(files, by_name=True)}" if files else ""
     db.execute(f"CREATE VIEW {name} AS FROM shape{rows}")
 
 
@@ -151,9 +191,8 @@ def _write_cells(db: duckdb.DuckDBPyConnection, schema: pa.Schema, into: str) ->
             files.append((storage.join(into, name), *current, rows, size))
             writer = None
 
-    ordered = (
-        "FROM fresh UNION ALL BY NAME SELECT * EXCLUDE (leaves) FROM kept ORDER BY partition, bucket, object_id, page"
-    )
+    ordered = """FROM fresh UNION ALL BY NAME SELECT * EXCLUDE (leaves, buckets) FROM kept
+        ORDER BY partition, bucket, source_uri, object_id, page, item_id"""
     for table in batches(db, ordered, schema, BATCH_ROWS):
         for cell, part in _by_cell(table):
             if cell != current:
