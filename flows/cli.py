@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from swath.schemas.errors import ConfigurationError, SwathError
+from swath.schemas.errors import ConfigurationError, SourceError, SwathError
 
 if TYPE_CHECKING:
     from swath.flows.records import Record, Request
+
 
 app = typer.Typer(
     name="swath",
@@ -29,6 +34,12 @@ app = typer.Typer(
 )
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "Examples:\n\n" + "\n\n".join(f"[cyan]{line}[/]" for line in lines)
+
 
 Pipeline = Annotated[str, typer.Argument(help="A shipped pipeline (photos, documents, survey) or a YAML file.")]
 Source = Annotated[str, typer.Argument(help="A folder, a bucket (s3://...), one file, or a Parquet/CSV list of URIs.")]
@@ -45,7 +56,9 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N objects
 MaxRejects = Annotated[
     float | None, typer.Option(min=0, max=1, help="Error budget of this run, as a share; 1 lifts it, on the record.")
 ]
-Ray = Annotated[str, typer.Option(help="local, auto (what `swath up` started, else local), an ADDRESS, or off.")]
+Ray = Annotated[
+    str, typer.Option(envvar="SWATH_RAY", help="local, auto (what `swath up` started, else local), an ADDRESS, or off.")
+]
 Direct = Annotated[bool, typer.Option("--direct", help="Without Prefect.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 RunId = Annotated[str, typer.Option("--run", help="Id of the run, as `swath runs` lists it.")]
@@ -66,9 +79,12 @@ class Files(StrEnum):
 
 
 @app.command(
-    epilog="Examples:  [cyan]swath run photos ./pictures[/]   ·   "
-    "[cyan]swath run survey s3://flights/2026 --partition-by 'site={site}/dt={date}'[/]   ·   "
-    "[cyan]swath run photos ./pictures --ray off --limit 10[/]"
+    epilog=_examples(
+        "swath run photos ./pictures",
+        "swath run photos ./pictures --ray off --limit 10",
+        "swath run survey s3://flights/2026 --partition-by 'site={site}/dt={date}' --max-rejects 0.05",
+        "swath run documents ./scans --set ocr.language=deu --json > run.json",
+    )
 )
 def run(
     pipeline: Pipeline,
@@ -88,10 +104,11 @@ def run(
     from swath.flows import process
 
     request = _request(pipeline, source, warehouse, include, exclude, partition_by, settings, limit, max_rejects, ray)
-    _drive(request.ray, direct, as_json, lambda **how: process.start(request, **how))
+    with _driving(request.ray, direct) as drive:
+        _told(lambda: drive(partial(process.start, request)), request.warehouse, as_json)
 
 
-@app.command(epilog="Example:  [cyan]swath plan documents ./scans[/]")
+@app.command(epilog=_examples("swath plan documents ./scans", "swath plan photos s3://shop/2026 --limit 1000 --json"))
 def plan(
     pipeline: Pipeline,
     source: Source,
@@ -108,7 +125,7 @@ def plan(
     from swath.flows import preview
 
     request = _request(pipeline, source, warehouse, include, exclude, partition_by, settings, limit, None, ray)
-    with err.status("listing and planning") if err.is_terminal and not as_json else nullcontext():
+    with _busy("listing and planning"):
         found = preview.preview(request)
     if as_json:
         print(found.model_dump_json(indent=1))
@@ -116,7 +133,7 @@ def plan(
         preview.print_preview(out, found)
 
 
-@app.command(epilog="Example:  [cyan]swath resume[/]")
+@app.command(epilog=_examples("swath resume", "swath resume 20260501T101500-3fa2c1 --ray local"))
 def resume(
     run_id: Annotated[str | None, typer.Argument(help="The run; the latest unfinished one when left out.")] = None,
     warehouse: Warehouse = HOUSE,
@@ -125,18 +142,23 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Finish a run that was killed or failed; what is done is not done again."""
-    from swath.flows import process, services
+    from swath.flows import process
+    from swath.flows.records import Runs, State
 
-    address = services.ray_address(ray) if ray else None
-    _drive(address or "local", direct, as_json, lambda **how: process.resume(warehouse, run_id, ray=address, **how))
+    runs = Runs(warehouse)
+    record = runs.load(run_id) if run_id else runs.latest(State.RUNNING, State.FAILED)
+    if ray is None and record is not None:  # the head of `swath up` has come and gone since
+        before = record.request.ray
+        ray = "auto" if before == "local" or before.startswith("127.0.0.1:") else before
+    address = _address(ray or "auto")
+    with _driving(address, direct) as drive:
+        _told(lambda: drive(partial(process.resume, warehouse, run_id, ray=address)), warehouse, as_json)
 
 
-@app.command()
+@app.command(epilog=_examples("swath runs", "swath runs --json"))
 def runs(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """List the runs of a warehouse, the newest first."""
-    from rich.table import Table
-
-    from swath.flows.console import record_json
+    from swath.flows.console import human_seconds, listing, record_json, show
     from swath.flows.records import Runs
 
     records = Runs(warehouse).all()[::-1]
@@ -144,21 +166,18 @@ def runs(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
         print(json.dumps([record_json(record) for record in records], indent=1))
         return
     if not records:
-        out.print(f"no runs in {warehouse} yet; `swath run PIPELINE SOURCE` makes one")
+        out.print(f"no runs in {escape(warehouse)} yet; `swath run PIPELINE SOURCE` makes one", soft_wrap=True)
         return
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("run", "pipeline", "status", "started (UTC)"):
-        table.add_column(name)
-    for name in ("items", "ok", "rejected", "seconds"):
-        table.add_column(name, justify="right")
+    numbers = ("items", "ok", "rejected", "took")
+    table = listing("run", "pipeline", "status", "started (UTC)", *numbers, right=numbers)
     for record in records:
-        numbers = (f"{value:,}" for value in (record.items, record.ok, record.rejected))
-        started = f"{record.started_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(record.run_id, record.pipeline, record.status, started, *numbers, f"{record.seconds:,.1f}")
-    out.print(table)
+        counts = (f"{value:,}" for value in (record.items, record.ok, record.rejected))
+        started, status = f"{record.started_at:%Y-%m-%d %H:%M:%S}", record.status.replace("_", " ")
+        table.add_row(record.run_id, record.pipeline, status, started, *counts, human_seconds(record.seconds))
+    show(out, table)
 
 
-@app.command()
+@app.command(epilog=_examples('swath publish --run 20260501T101500-3fa2c1 --force "the blurred ones are known"'))
 def publish(
     run_id: RunId,
     force: Annotated[str, typer.Option(help="Why it may be published against its audit; kept with the run.")],
@@ -171,7 +190,7 @@ def publish(
     _print_record(process.publish(warehouse, run_id, force), as_json)
 
 
-@app.command()
+@app.command(epilog=_examples("swath discard --run 20260501T101500-3fa2c1"))
 def discard(run_id: RunId, warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """Drop what an unpublished run has staged."""
     from swath.flows import process
@@ -179,7 +198,12 @@ def discard(run_id: RunId, warehouse: Warehouse = HOUSE, as_json: Json = False) 
     _print_record(process.discard(warehouse, run_id), as_json)
 
 
-@app.command(epilog='Example:  [cyan]swath sql "SELECT reject_reason, count(*) FROM rejects GROUP BY ALL"[/]')
+@app.command(
+    epilog=_examples(
+        'swath sql "SELECT reject_reason, count(*) FROM rejects GROUP BY ALL"',
+        'swath sql "SELECT * FROM photos.items WHERE sharpness > 20" --format parquet -o sharp.parquet',
+    )
+)
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT, in DuckDB's SQL, over the views `swath tables` lists.")],
     warehouse: Warehouse = HOUSE,
@@ -193,51 +217,55 @@ def sql(
     write_result(views.sql(warehouse, query), format.value, output)
 
 
-@app.command()
+@app.command(epilog=_examples("swath tables", "swath tables --json"))
 def tables(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """List the views with their rows."""
-    from rich.table import Table
-
     from swath.flows import query
+    from swath.flows.console import listing, show
 
     found = query.tables(warehouse)
     if as_json:
         print(json.dumps([{"view": one.name, "rows": one.rows, "doc": one.doc} for one in found], indent=1))
         return
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("view")
-    table.add_column("rows", justify="right")
-    table.add_column("what it is")
+    table = listing("view", "rows", "what it is", right=("rows",))
     for one in found:
-        table.add_row(one.name, f"{one.rows:,}", one.doc)
-    out.print(table)
+        table.add_row(one.name, f"{one.rows:,}", escape(one.doc))
+    show(out, table)
 
 
-@app.command(epilog="Example:  [cyan]swath describe items[/]")
-def describe(view: str, warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
+@app.command(epilog=_examples("swath describe items", "swath describe survey.items --json"))
+def describe(
+    view: Annotated[str, typer.Argument(help="A view, as `swath tables` lists it.")],
+    warehouse: Warehouse = HOUSE,
+    as_json: Json = False,
+) -> None:
     """Show the columns of a view: types, units, docs."""
-    from rich.table import Table
-
     from swath.flows import query
+    from swath.flows.console import listing, show
+    from swath.schemas.views import sql_type
 
     found = query.describe(warehouse, view)
     if as_json:
-        columns = [{"name": c.name, "type": str(c.type), "unit": c.unit, "doc": c.doc} for c in found.columns]
+        columns = [{"name": c.name, "type": sql_type(c.type), "unit": c.unit, "doc": c.doc} for c in found.columns]
         print(json.dumps({"view": found.name, "doc": found.doc, "columns": columns}, indent=1))
         return
-    out.print(f"[bold]{found.name}[/]  {found.doc}")
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("column", "type", "unit", "what it is"):
-        table.add_column(name)
+    out.print(f"[bold]{found.name}[/]  {escape(found.doc)}", soft_wrap=True)
+    table = listing("column", "type", "unit", "what it is")
     for column in found.columns:
-        table.add_row(column.name, escape(str(column.type)), column.unit or "", column.doc)
-    out.print(table)
+        table.add_row(column.name, escape(sql_type(column.type)), column.unit or "", escape(column.doc))
+    show(out, table)
 
 
-@app.command(epilog="Example:  [cyan]swath export items ./out --format csv[/]")
+@app.command(
+    epilog=_examples(
+        "swath export items ./out --format csv",
+        "swath export survey.items ./map.geojson --format geojson",
+        "swath export words s3://shop/words --overwrite",
+    )
+)
 def export(
-    view: str,
-    destination: Annotated[str, typer.Argument(help="An empty folder or s3:// prefix.")],
+    view: Annotated[str, typer.Argument(help="A view, as `swath tables` lists it.")],
+    destination: Annotated[str, typer.Argument(help="An empty folder, an s3:// prefix, or a file.")],
     warehouse: Warehouse = HOUSE,
     format: Annotated[Files, typer.Option(help="What kind of files.")] = Files.parquet,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
@@ -246,35 +274,36 @@ def export(
     """Write a view as flat, partitioned, plain files, for people without a lake."""
     from swath.flows.export import export as write
 
-    with err.status(f"writing {view}") if err.is_terminal and not as_json else nullcontext():
+    with _busy(f"writing {view}"):
         done = write(warehouse, view, destination, format.value, overwrite=overwrite)
     if as_json:
-        print(json.dumps({"files": done.files, "rows": done.rows, "bytes": done.bytes}, indent=1))
-    else:
-        out.print(f"{done.rows:,} rows in {done.files:,} files ({done.bytes / 1e6:,.1f} MB) below {destination}")
+        print(json.dumps(done.__dict__, indent=1))
+        return
+    left_out = f"; {done.without_position:,} rows have no position" if done.without_position else ""
+    files = "1 file" if done.files == 1 else f"{done.files:,} files"
+    size = f"{done.bytes / 1e6:,.1f} MB" if done.bytes >= 1e5 else f"{done.bytes / 1e3:,.1f} kB"
+    out.print(f"{done.rows:,} rows in {files} ({size}) at {escape(destination)}{left_out}", soft_wrap=True)
 
 
-@app.command(epilog="Example:  [cyan]swath rejects --reason truncated[/]")
+@app.command(epilog=_examples("swath rejects", "swath rejects --reason truncated --limit 1000 --json"))
 def rejects(
     reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
     warehouse: Warehouse = HOUSE,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """List the items that could not be processed, with the reason and what to do."""
+    """List the items that could not be processed, with the reason."""
     from swath.flows import query as views
     from swath.flows.results import write_result
-    from swath.schemas.items import Reason
 
-    if reason and reason not in list(Reason):
-        raise ConfigurationError(f"there is no reason {reason!r}; they are {', '.join(Reason)}")
+    _check_reason(reason)
     where = f"WHERE reject_reason = '{reason}'" if reason else ""
     columns = "reject_reason AS reason, reject_operator AS operator, source_uri, page, reject_message AS message"
     query = f"SELECT {columns} FROM rejects {where} ORDER BY ALL LIMIT {limit}"
     write_result(views.sql(warehouse, query), "json" if as_json else "table")
 
 
-@app.command(epilog="Example:  [cyan]swath retry --reason timed_out[/]")
+@app.command(epilog=_examples("swath retry", "swath retry --reason timed_out"))
 def retry(
     reason: Annotated[str | None, typer.Option(help="Only items rejected for this reason.")] = None,
     warehouse: Warehouse = HOUSE,
@@ -285,29 +314,48 @@ def retry(
     """Try rejected items again, as the latest run of each pipeline asked for them."""
     from swath.flows import process
 
-    for request in process.retries(warehouse, reason, _address(ray)):
-        _drive(request.ray, direct, as_json, lambda request=request, **how: process.start(request, **how))
+    _check_reason(reason)
+    address = _address(ray)
+    requests = process.retries(warehouse, reason, address)
+    records, failures = [], []
+    with _driving(address, direct) as drive:
+        for request in requests:
+            try:
+                records.append(drive(partial(process.start, request)))
+            except SwathError as error:
+                failures.append(error)
+    if as_json:
+        from swath.flows.console import record_json
+
+        print(json.dumps([record_json(record) for record in records], indent=1))
+    else:
+        for record in records:
+            _print_record(record, as_json)
+    if failures:
+        raise failures[0]
 
 
-@app.command()
+@app.command(epilog=_examples("swath up && swath run photos ./pictures && swath status"))
 def up() -> None:
     """Start a local Prefect server with its UI, a Ray head with its dashboard, and a warm audit worker."""
     from swath.flows import services
 
-    with err.status("starting Prefect, Ray and the audit worker") if err.is_terminal else nullcontext():
+    with _busy("starting Prefect, Ray and the audit worker"):
         started = services.up()
-    services.print_status(out, started)
+    _print_services(started)
 
 
-@app.command()
+@app.command(epilog=_examples("swath down"))
 def down() -> None:
     """Stop what `swath up` started."""
     from swath.flows import services
 
-    out.print(services.down())
+    with _busy("stopping"):
+        stopped = services.down()
+    out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was up")
 
 
-@app.command()
+@app.command(epilog=_examples("swath status", "swath status --json"))
 def status(as_json: Json = False) -> None:
     """Show what `swath up` started, and where its pages are."""
     from swath.flows import services
@@ -316,10 +364,10 @@ def status(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        services.print_status(out, found)
+        _print_services(found)
 
 
-@app.command()
+@app.command(epilog=_examples("swath doctor", "swath doctor --json"))
 def doctor(as_json: Json = False) -> None:
     """Show what is installed, what is missing, and how to get it."""
     from swath.flows.doctor import examine, print_findings
@@ -333,7 +381,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=_examples("swath demo", "swath demo ./somewhere"))
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where images are drawn and the warehouse is made.")] = Path("demo"),
     ray: Ray = "auto",
@@ -345,18 +393,47 @@ def demo(
 
 
 def main() -> None:
-    """Entry point: an error of the user's is one sentence, never a stack trace."""
+    """Entry point: an error is one sentence, never a stack trace (unless SWATH_DEBUG is set)."""
     sys.path.append(os.getcwd())  # a user's own operators, after everything installed
+    debug = bool(os.environ.get("SWATH_DEBUG"))
+    if not debug:
+        warnings.simplefilter("ignore")  # of libraries, about libraries
     try:
         app(standalone_mode=True)
-    except SwathError as error:
-        err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
     except KeyboardInterrupt:
-        err.print("interrupted; nothing half-made is visible. `swath resume` goes on")
-        sys.exit(130)
+        _say("interrupted; nothing half-made is visible. `swath resume` goes on")
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+        code = 1
+    except Exception as error:
+        if debug:
+            raise
+        code = error.exit_code if isinstance(error, SwathError) else 1
+        _say(_sentence(error))
+    else:
+        return
+    sys.exit(code)
+
+
+def _sentence(error: Exception) -> str:
+    """The error as one line for the terminal."""
+    if isinstance(error, SwathError):
+        return f"[red]error:[/] {escape(str(error))}"
+    what = str(error).strip().partition("\n")[0][:300]
+    return (
+        f"[red]error:[/] {type(error).__name__}: {escape(what)}. That is a fault in swath or in an operator; "
+        "SWATH_DEBUG=1 shows where"
+    )
+
+
+def _say(text: str) -> None:
+    err.print(text, soft_wrap=True)
+
+
+def _busy(doing: str) -> AbstractContextManager[object]:
+    """A spinner, where there is a terminal."""
+    return err.status(doing) if err.is_terminal else nullcontext()
 
 
 def _request(
@@ -377,9 +454,12 @@ def _request(
 
     loaded = override(load(pipeline), settings or [])
     bind(loaded)  # every mistake in it is found before anything is made or started
+    source = storage.normalize(source)
+    if storage.is_local(source) and not storage.local_path(source).exists():
+        raise SourceError(f"{storage.local_path(source)}: there is no such folder or file")
     return Request(
         pipeline=loaded.pipeline,
-        source=storage.normalize(source),
+        source=source,
         warehouse=storage.normalize(warehouse),
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
@@ -393,17 +473,44 @@ def _request(
 def _address(ray: str) -> str:
     from swath.flows import services
 
-    return services.ray_address(ray)
+    return services.ray_address(ray, _say)
 
 
-def _drive(ray: str, direct: bool, as_json: bool, drive: Any) -> None:
-    """Runs it with a reporter and, unless told otherwise, a Prefect server; prints what came out."""
+def _check_reason(reason: str | None) -> None:
+    from swath.schemas.items import Reason
+
+    if reason and reason not in list(Reason):
+        raise ConfigurationError(f"there is no reason {reason!r}; they are {', '.join(Reason)}")
+
+
+@contextmanager
+def _driving(ray: str, direct: bool) -> Iterator[Callable[[Callable[..., Record]], Record]]:
+    """How runs are driven: with Prefect unless told otherwise, and each with a reporter."""
     from swath.flows import services
     from swath.flows.console import reporter
 
     with_prefect = not direct and ray != "off"
-    with services.prefect_server() if with_prefect else nullcontext(), reporter(err) as report:
-        record = drive(reporter=report, prefect=with_prefect, audit_socket=services.audit_socket())
+
+    def drive(run: Callable[..., Record]) -> Record:
+        with reporter(err) as report:
+            return run(reporter=report, prefect=with_prefect, audit_socket=services.audit_socket())
+
+    with services.prefect_server() if with_prefect else nullcontext():
+        yield drive
+
+
+def _told(drive: Callable[[], Record], warehouse: str, as_json: bool) -> None:
+    """Drives a run and prints what came out of it, also where it failed."""
+    from swath.flows.records import Runs
+
+    began = datetime.now(UTC)
+    try:
+        record = drive()
+    except SwathError:
+        latest = next(Runs(warehouse).newest(), None)
+        if latest is not None and latest.finished_at and latest.finished_at >= began:
+            _print_record(latest, as_json)
+        raise
     _print_record(record, as_json)
 
 
@@ -414,6 +521,21 @@ def _print_record(record: Record, as_json: bool) -> None:
         print(json.dumps(record_json(record), indent=1))
     else:
         print_record(out, record)
+
+
+def _print_services(services: dict[str, dict[str, object]]) -> None:
+    from swath.flows.console import listing, show
+
+    if not services:
+        out.print("nothing is up; [cyan]swath up[/] starts a Prefect server, a Ray head and a warm audit worker")
+        return
+    table = listing("service", "state", "pid", "where")
+    for name, service in services.items():
+        state = "[green]up[/]" if service["up"] else "[red]gone[/]"
+        if service["up"] and service.get("same_environment") is False:
+            state = "[yellow]up, with other AWS_* or SWATH_* variables: not used[/]"
+        table.add_row(name, state, str(service["pid"]), str(service.get("url") or service.get("socket", "")))
+    show(out, table)
 
 
 if __name__ == "__main__":

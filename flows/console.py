@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -15,6 +16,40 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 5.0
 """How often a plain line is printed about a stage."""
+NARROW = 100
+"""Columns below which the bars are left out."""
+WIDE = 10_000
+"""Columns of output that is no terminal: a script's lines are never broken."""
+BUSIEST = 6
+
+
+def show(console: Console, what: RenderableType) -> None:
+    """Prints it, unbroken where the output is no terminal."""
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as captured:
+        console.print(what, width=WIDE, no_wrap=True, crop=False)
+    console.file.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+
+
+def listing(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table whose first column, an id or a name, is never broken."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for index, name in enumerate(columns):
+        fixed = index == 0 or name in right
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=fixed, overflow="fold")
+    return table
+
+
+def human_seconds(seconds: float) -> str:
+    """`0.42 s`, `7.1 s`, `48 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {left:02} s"
+    return f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
 class _Rate(ProgressColumn):
@@ -23,20 +58,32 @@ class _Rate(ProgressColumn):
         return Text(f"{rate:,.1f} items/s" if rate else "", style="cyan")
 
 
+class _Left(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        if task.finished:
+            return Text(human_seconds(task.finished_time or 0), style="dim")
+        if not task.completed and task.fields["count"]:
+            return Text("starting", style="dim")
+        left = task.time_remaining
+        return Text(f"{human_seconds(left)} left" if left is not None and task.total else "", style="cyan")
+
+
 class LiveReporter:
-    """A spinner for the phase, a bar for each stage."""
+    """A spinner for the phase, a line for each stage."""
 
     def __init__(self, console: Console) -> None:
+        bar = [BarColumn(bar_width=20)] if console.width >= NARROW else []
         self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[count]}"),
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            *bar,
+            TextColumn("{task.fields[count]}", justify="right"),
             _Rate(),
             TextColumn("{task.fields[rejects]}", style="yellow"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            _Left(),
             console=console,
             transient=True,
+            expand=True,
         )
         self.tasks: dict[str, Any] = {}
         self.rejected: dict[str, int] = {}
@@ -50,21 +97,19 @@ class LiveReporter:
         self.progress.stop()
 
     def phase(self, name: str, detail: str = "") -> None:
-        text = f"[bold]{name}[/] {detail}".rstrip()
-        self.progress.update(self.current, description=text)
+        self.progress.update(self.current, description=f"[bold]{escape(name)}[/] {escape(detail)}".rstrip())
 
     def expect(self, stages: list[str], items: int) -> None:
         for stage in stages:
             if stage not in self.tasks:
-                label = stage if len(stage) <= 44 else stage[:41] + "..."
-                self.tasks[stage] = self.progress.add_task(label, total=items, count=f"0/{items:,}", rejects="")
+                self.tasks[stage] = self.progress.add_task(escape(stage), total=items, count=f"0/{items:,}", rejects="")
 
     def advance(self, stage: str, items: int, rejects: int) -> None:
         self.rejected[stage] = self.rejected.get(stage, 0) + rejects
-        said = f"{self.rejected[stage]:,} rejects" if self.rejected[stage] else ""
-        task = self.progress.tasks[self.tasks[stage]]
+        said = _count(self.rejected[stage], "reject") if self.rejected[stage] else ""
+        task = next(task for task in self.progress.tasks if task.id == self.tasks[stage])
         done = int(task.completed) + items
-        self.progress.update(self.tasks[stage], advance=items, count=f"{done:,}/{int(task.total or 0):,}", rejects=said)
+        self.progress.update(task.id, advance=items, count=f"{done:,}/{int(task.total or 0):,}", rejects=said)
 
 
 class PlainReporter:
@@ -84,7 +129,7 @@ class PlainReporter:
         pass
 
     def phase(self, name: str, detail: str = "") -> None:
-        self.console.print(f"{name} {detail}".rstrip(), highlight=False, markup=False)
+        self._say(f"{name}: {detail}" if detail else name)
 
     def expect(self, stages: list[str], items: int) -> None:
         self.total = items
@@ -96,16 +141,15 @@ class PlainReporter:
         done, rejected = done + items, rejected + rejects
         self.counts[stage] = (done, rejected)
         now = time.monotonic()
-        if now - self.said.get(stage, 0) < PLAIN_SECONDS and done < self.total:
+        if now - self.said.setdefault(stage, self.started) < PLAIN_SECONDS and done < self.total:
             return
         self.said[stage] = now
         rate = done / max(now - self.started, 1e-9)
-        left = f", {(self.total - done) / rate:,.0f} s left" if rate and done < self.total else ""
-        self.console.print(
-            f"{stage}: {done:,}/{self.total:,} items, {rate:,.1f} items/s, {rejected:,} rejects{left}",
-            highlight=False,
-            markup=False,
-        )
+        left = f", {human_seconds((self.total - done) / rate)} left" if rate and done < self.total else ""
+        self._say(f"{stage}: {done:,}/{self.total:,} items, {rate:,.1f} items/s, {_count(rejected, 'reject')}{left}")
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def reporter(console: Console) -> LiveReporter | PlainReporter:
@@ -115,34 +159,46 @@ def reporter(console: Console) -> LiveReporter | PlainReporter:
 def print_record(console: Console, record: Record) -> None:
     """What came out of a run."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column()
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
     grid.add_row("run", f"[bold]{record.run_id}[/]  {_styled(record)}")
-    pending = ", ".join(f"{count:,} {why}" for why, count in record.why.items())
-    grid.add_row("source", f"{record.source}")
+    grid.add_row("source", escape(record.source))
     if record.left_aside:
-        aside = ", ".join(
-            f"{count:,} {'.' + e if e else 'without extension'}" for e, count in record.left_aside.items()
+        kinds = (
+            f"{n:,} {escape('.' + kind) if kind else 'without extension'}" for kind, n in record.left_aside.items()
         )
-        grid.add_row("left aside", f"{aside} (not what the pipeline reads)")
-    grid.add_row("items", f"{record.items:,} pending ({pending or 'none'}), {record.unchanged:,} unchanged")
-    if record.items:
-        rejected = _count(record.rejected, "rejected", "yellow")
-        grid.add_row("outcome", f"[green]{record.ok:,} ok[/], {rejected}, {record.gone:,} gone")
-    for reason, count in record.reasons.items():
-        grid.add_row("", f"{count:,} {reason}")
+        grid.add_row("left aside", f"{', '.join(kinds)} (not what the pipeline reads)")
+    if record.unopened:
+        grid.add_row(
+            "unopened", f"{_count(record.unopened, 'document')} whose pages could not be counted: one item each"
+        )
+    pending = ", ".join(f"{count:,} {why}" for why, count in record.why.items())
+    grid.add_row(
+        "items", f"{record.items:,} pending{f' ({pending})' if pending else ''}, {record.unchanged:,} unchanged"
+    )
+    if record.items or record.gone:
+        rejected = f"[yellow]{record.rejected:,} rejected[/]" if record.rejected else "0 rejected"
+        carried = f", {record.carried:,} carried over" if record.carried else ""
+        grid.add_row("outcome", f"[green]{record.ok:,} ok[/], {rejected}, {record.gone:,} gone{carried}")
+    for index, (reason, count) in enumerate(record.reasons.items()):
+        grid.add_row("" if index else "rejected", f"{count:,} {reason}")
+    rate = f", {record.throughput:,.1f} items/s" if record.items and record.throughput >= 0.05 else ""
+    grid.add_row("took", human_seconds(record.seconds) + rate)
+    if record.items and record.phases:
+        grid.add_row("", " · ".join(f"{name} {human_seconds(spent)}" for name, spent in record.phases.items()))
     if record.items and record.operators:
-        grid.add_row("seconds", f"{record.seconds:,.1f} ({record.throughput:,.1f} items/s), of which")
-        spent = ", ".join(f"{name} {seconds:,.1f}" for name, seconds in record.phases.items())
-        grid.add_row("", spent)
-        busiest = ", ".join(f"{name} {seconds:,.1f}" for name, seconds in list(record.operators.items())[:6])
-        grid.add_row("by operator", f"{busiest} (over all workers)")
-    console.print(grid)
+        busiest = sorted(record.operators.items(), key=lambda one: -one[1])[:BUSIEST]
+        spent = " · ".join(f"{name} {human_seconds(seconds)}" for name, seconds in busiest)
+        grid.add_row("operators", f"{spent} [dim](all workers together)[/]")
+    show(console, grid)
 
 
 def record_json(record: Record) -> dict[str, Any]:
     """The object that `--json` prints."""
-    return record.model_dump(mode="json", exclude={"request"})
+    told = record.model_dump(mode="json", exclude={"request"})
+    for name, stage in told["stages"].items():
+        stage["seconds"] = round(sum(record.operators.get(step, 0.0) for step in name.split(" + ")), 4)
+    return told
 
 
 def _styled(record: Record) -> str:
@@ -151,5 +207,5 @@ def _styled(record: Record) -> str:
     return f"[{colour}]{words.get(record.status, record.status)}[/]"
 
 
-def _count(count: int, word: str, colour: str) -> str:
-    return f"[{colour}]{count:,} {word}[/]" if count else f"0 {word}"
+def _count(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -36,7 +36,7 @@ def examine() -> list[Finding]:
     return [
         *map(_package, PACKAGES),
         _packages_once(),
-        *_ocr(),
+        _ocr(),
         _tessdata(),
         _gpu(),
         _home(),
@@ -106,6 +106,3 @@ def _shared_memory() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     return Finding("disk here", free > FREE_GIB, f"{free:.0f} GiB free", f"free at least {FREE_GIB} GiB")
-
-
-LOOKS = (_packages_once, _ocr, _tessdata, _gpu, _home, _shared_memory, _disk)

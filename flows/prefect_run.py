@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from swath.flows import services
+from swath.flows.console import human_seconds
 from swath.flows.driver import Driver
-from swath.flows.records import Record
+from swath.flows.records import Record, scrubbed
+from swath.infra import storage
 from swath.schemas.checks import AuditReport
+from swath.schemas.errors import AuditFailed
+
+CELLS = 200
+"""Rows of a table artifact; the UI shows no more with comfort, and the view `checks` has them all."""
+FLUSH_SECONDS = 5
 
 
 def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable[[], Any]], Any]], Record]) -> Record:
-    """Runs the steps as tasks of a flow `swath run`, named after the run, on the Prefect server of the environment."""
-    services.await_prefect()
+    """Runs the steps as tasks of a flow `swath run`, named after the run, on the Prefect server of the environment.
+
+    What the steps raise comes through as it is.
+    """
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     def call(name: str, step: Callable[[], Any]) -> Any:
         return task(name=name.split()[0], task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(step)()
@@ -26,59 +38,98 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
         """Manifest, plan, waves, audit, publish."""
         try:
             outcome.append(steps(driver, call))
-        finally:
+        except BaseException as error:
+            with suppress(Exception):  # the run's own error is what counts
+                publish_artifacts(driver, error)
+            raise
+        with suppress(Exception):  # the run is published; its table and record say the same
             publish_artifacts(driver)
         return str(driver.record.status)
 
     record = driver.record
-    named = flow(name="swath run", flow_run_name=record.run_id, persist_result=False, validate_parameters=False)
-    named(swath_run)(record.run_id, record.pipeline, record.source, driver.runs.warehouse)
+    named = flow(
+        name="swath run",
+        flow_run_name=record.run_id,
+        description="Images of a source through a pipeline, audited, into its table.",
+        persist_result=False,
+        validate_parameters=False,
+    )
+    services.await_prefect()
+    with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}):
+        try:
+            named(swath_run)(record.run_id, record.pipeline, record.source, driver.runs.warehouse)
+        finally:
+            _flush()
     return outcome[0]
 
 
-def publish_artifacts(driver: Driver) -> None:
+def publish_artifacts(driver: Driver, error: BaseException | None = None) -> None:
     """Summary, rejects, audit and a link to the data docs, as artifacts of the flow run."""
     from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
     record = driver.record
-    key = f"run-{record.run_id.lower()}"
-    create_markdown_artifact(summary(record), key=f"{key}-summary", description=f"Run {record.run_id}: what came out")
-    if record.reasons:
-        rows = [{"reason": reason, "items": count} for reason, count in record.reasons.items()]
-        create_table_artifact(rows, key=f"{key}-rejects", description="Rejected items by reason")
+    judged = driver.judged()
+    reasons: dict[str, int] = {}
+    for one in judged.values():
+        for reason, count in one.settled.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    key = f"{record.pipeline}-{record.run_id}".lower().replace("_", "-")
+    create_markdown_artifact(
+        summary(record, error), key=f"{key}-summary", description=f"What came out of {record.run_id}"
+    )
+    if reasons:
+        rows = [{"reason": name, "items": count} for name, count in sorted(reasons.items(), key=lambda one: -one[1])]
+        create_table_artifact(rows, key=f"{key}-rejects", description="Rejected items, by reason")
     checks = [
         {
-            "wave": number,
+            "result": "passed" if check.success else "failed" if check.severity == "error" else "warning",
             "check": check.name,
-            "partition": check.partition or "",
-            "passed": check.success,
+            "partition": check.partition or "all",
             "observed": check.observed,
             "expected": check.expected,
+            "wave": number,
         }
-        for number, one in driver.judged().items()
+        for number, one in judged.items()
         for check in AuditReport.from_json(one.report).checks
     ]
     if checks:
-        create_table_artifact(checks, key=f"{key}-audit", description="What the audit checked")
-        docs = driver.runs.folder(record.run_id) + "/docs"
-        create_link_artifact(docs, key=f"{key}-docs", link_text="Data docs", description="The audit's pages")
+        checks.sort(key=lambda one: ("failed", "warning", "passed").index(str(one["result"])))
+        said = f"What the audit checked: {len(checks):,} checks"
+        create_table_artifact(checks[:CELLS], key=f"{key}-audit", description=said)
+    docs = storage.join(driver.runs.folder(record.run_id), "docs")
+    for name in storage.list_names(storage.join(docs, record.run_id))[:1]:
+        page = storage.join(docs, record.run_id, name)
+        said = f"The audit's page, for browsers that may open it from here: {page}"
+        create_link_artifact(page, key=f"{key}-docs", link_text=name, description=said)
 
 
-def summary(record: Record) -> str:
+def summary(record: Record, error: BaseException | None = None) -> str:
     """The run in a few lines of Markdown."""
-    lines = [
-        f"## {record.pipeline}: {record.status}",
-        "",
+    state = str(record.status).replace("_", " ")
+    if error is not None:
+        state = "held back by its audit" if isinstance(error, AuditFailed) else "failed"
+    lines = [f"## {record.pipeline}: {state}", ""]
+    if error is not None:
+        lines += [f"> {scrubbed(str(error) or type(error).__name__)}", ""]
+    lines += [
         "| | |",
         "|---|---|",
         f"| run | `{record.run_id}` |",
         f"| source | `{record.source}` |",
         f"| items | {record.items:,} pending, {record.unchanged:,} unchanged, {record.gone:,} gone |",
-        f"| came through | {record.ok:,} |",
-        f"| rejected | {record.rejected:,} |",
-        f"| waves | {record.waves} |",
     ]
-    lines += [f"| seconds in {phase} | {seconds:,.1f} |" for phase, seconds in record.phases.items()]
-    if record.error:
-        lines += ["", f"**{record.error}**"]
+    if error is None:
+        lines += [f"| came through | {record.ok:,} |", f"| rejected | {record.rejected:,} |"]
+    lines += [f"| waves | {record.waves} |"]
+    lines += [f"| {phase} | {human_seconds(seconds)} |" for phase, seconds in record.phases.items()]
     return "\n".join(lines)
+
+
+def _flush() -> None:
+    """Sends what Prefect's client has not sent yet: its server may be gone when the interpreter would do so."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        with suppress(Exception):
+            worker.drain_all(timeout=FLUSH_SECONDS)
