@@ -125,17 +125,19 @@ class ItemOperator(Operator):
         """The output columns of one item; raises Reject."""
 
     def run(self, batch: Batch, model: Any) -> Batch:
-        results = [self._attempt(item, model) for item in rows(batch)]
-        return {name: [result[name] for result in results] for name in self.produced()}
+        declared = self.produced()
+        results = [self._attempt(item, model, declared) for item in rows(batch)]
+        return {name: [result[name] for result in results] for name in declared}
 
-    def _attempt(self, item: Item, model: Any) -> dict[str, Any]:
+    def _attempt(self, item: Item, model: Any, declared: list[str]) -> dict[str, Any]:
         try:
-            return self._complete(self.process(item, model))
+            result = self._completed(self.process(item, model))
         except Reject as reject:
-            return dict.fromkeys(self.produced(), reject)
+            return dict.fromkeys(declared, reject)
+        must_be(declared, result)
+        return result
 
-    def _complete(self, result: dict[str, Any]) -> dict[str, Any]:
-        must_produce(self, result)
+    def _completed(self, result: dict[str, Any]) -> dict[str, Any]:
         return result
 
 
@@ -151,10 +153,10 @@ class Transform(ItemOperator):
     def produced(self) -> list[str]:
         return [*super().produced(), "pixels", "to_input"]
 
-    def _complete(self, result: dict[str, Any]) -> dict[str, Any]:
+    def _completed(self, result: dict[str, Any]) -> dict[str, Any]:
         result = {"pixels": None, "to_input": None, **result}
         must_be_image(result["pixels"], result["to_input"])
-        return super()._complete(result)
+        return result
 
 
 class ModelOperator(Operator):
@@ -175,9 +177,8 @@ def rows(batch: Batch) -> list[dict[str, Any]]:
     return [dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)]
 
 
-def must_produce(operator: Operator, columns: Collection[str]) -> None:
-    """Raises ValueError unless the columns are those the operator declares."""
-    declared = operator.produced()
+def must_be(declared: Collection[str], columns: Collection[str]) -> None:
+    """Raises ValueError unless the columns are those an operator declares."""
     missing = [name for name in declared if name not in columns]
     if missing or len(columns) != len(declared):
         surplus = [name for name in columns if name not in declared]

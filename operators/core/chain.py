@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from swath.operators.core.base import (
     Operator,
     Reject,
     Transform,
-    must_produce,
+    must_be,
 )
 from swath.operators.core.geometry import IDENTITY
 from swath.operators.core.when import When
@@ -65,16 +66,32 @@ class BoundStep:
     when: When | None = None
     fingerprint: str = ""
 
-    def table_name(self, column: Column) -> str:
-        """A step named after its operator keeps the operator's own column names."""
-        return column.name if self.name == self.operator.op_name() else f"{self.name}_{column.name}"
+    # Asked for every item: kept, because an operator makes its columns anew each time.
 
-    @property
+    @cached_property
+    def given(self) -> tuple[str, ...]:
+        """The columns its operator is given; never none, because a batch must say how long it is."""
+        return tuple(column.name for column in self.operator.inputs()) or ("item_id",)
+
+    @cached_property
+    def produced(self) -> tuple[str, ...]:
+        """The columns its operator returns, a transform's image included."""
+        return tuple(self.operator.produced())
+
+    @cached_property
     def outputs(self) -> tuple[Column, ...]:
-        """The output columns under the names they have in the table."""
-        return tuple(column.renamed(self.table_name(column)) for column in self.operator.outputs())
+        """The output columns under the names they have in the table: a step named after its operator keeps the
+        operator's own."""
+        prefix = "" if self.name == self.operator.op_name() else f"{self.name}_"
+        return tuple(column.renamed(prefix + column.name) for column in self.operator.outputs())
 
-    @property
+    @cached_property
+    def table_names(self) -> dict[str, str]:
+        """From the operator's name of an output column to its name in the table."""
+        own = (column.name for column in self.operator.outputs())
+        return dict(zip(own, (column.name for column in self.outputs), strict=True))
+
+    @cached_property
     def reads(self) -> frozenset[str]:
         """All columns it reads, those of its `when` included."""
         return frozenset(c.name for c in self.operator.inputs()) | (self.when.columns if self.when else frozenset())
@@ -188,15 +205,14 @@ class Chain:
         operator = link.step.operator
         if link.half == "prepare":
             assert isinstance(operator, ModelOperator)
-            items = [{column.name: row.get(column.name) for column in operator.inputs()} for row in rows]
+            items = [{name: row.get(name) for name in link.step.given} for row in rows]
             return [_one({link.prepared: operator.prepare(item)}) for item in items]
         if link.half == "run":
             batch: Batch = {PREPARED.name: [row[link.prepared] for row in rows]}
         else:
-            names = [column.name for column in operator.inputs()] or ["item_id"]  # a batch must say how long it is
-            batch = {name: [row.get(name) for row in rows] for name in names}
+            batch = {name: [row.get(name) for row in rows] for name in link.step.given}
         produced = operator.run(batch, self._models[link.step.name])
-        must_produce(operator, produced)
+        must_be(link.step.produced, produced)
         for name, values in produced.items():
             if len(values) != len(rows):
                 raise ValueError(f"returned {len(values)} values of {name!r} for {len(rows)} items")
@@ -215,12 +231,11 @@ class Chain:
         if link.half == "prepare":
             row.update(result)
             return
-        for column in link.step.operator.outputs():
-            value = result[column.name]
+        for name, value in result.items():
             if isinstance(value, Artifact):
                 assert self.store is not None, "a chain whose operators return artifacts needs a store"
                 value = self.store(row, link.step.name, value)
-            row[link.step.table_name(column)] = value
+            row[link.step.table_names[name]] = value
 
 
 def _applies(link: Link, row: Row) -> bool:

@@ -95,7 +95,7 @@ def assert_same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
     elif isinstance(expected, dict):
-        assert list(found) == list(expected)
+        assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert_same(found[name], value, tolerance)
     elif isinstance(expected, list):
