@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,7 +25,8 @@ from swath.schemas.items import Reason
 START_SECONDS = 120.0
 """What a child may take to start and import its target; no part of the time the target itself has."""
 POLL_SECONDS = 0.02
-_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+"""Signals that need not be the fault of the process that they end."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ def start_child(
     *arguments: str,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
-    stderr: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | IO[bytes] | None = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """`python -m module PARENT arguments...` in a session of its own, with this process' import path.
 
-    The module hands PARENT to `tie_to_parent` first thing.
+    The module hands PARENT to `tie_to_parent` first thing, unless it is to outlive this process.
     """
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return subprocess.Popen(
@@ -73,6 +75,7 @@ def start_child(
         stderr=stderr,
         env={**os.environ, "PYTHONPATH": path},
         start_new_session=True,
+        pass_fds=pass_fds,
     )
 
 
@@ -111,7 +114,7 @@ def tie_to_parent(parent: int) -> None:
 
 def _attempt(target: str, payload: bytes, seconds: float, memory_bytes: int) -> tuple[Outcome, bool]:
     """The outcome, and whether the process was killed by a signal that may have come from outside."""
-    oom_kills = _kernel_oom_kills()
+    oom_kills = kernel_oom_kills()
     with tempfile.TemporaryDirectory(prefix="swath-alone-") as name:
         folder = Path(name)
         (folder / "payload").write_bytes(payload)
@@ -138,12 +141,12 @@ def _attempt(target: str, payload: bytes, seconds: float, memory_bytes: int) -> 
     if status >= 0:
         return Outcome(None, Reason.CRASHED, f"exited with status {status}"), False
     how = f"killed by {signal.Signals(-status).name}"
-    if status == -signal.SIGKILL and _kernel_oom_kills() > oom_kills:
+    if status == -signal.SIGKILL and kernel_oom_kills() > oom_kills:
         return Outcome(None, Reason.OUT_OF_MEMORY, f"{how}: the machine ran out of memory"), True
-    return Outcome(None, Reason.CRASHED, how), -status in _FROM_OUTSIDE
+    return Outcome(None, Reason.CRASHED, how), -status in FROM_OUTSIDE
 
 
-def _kernel_oom_kills() -> int:
+def kernel_oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it started; 0 where it does not tell."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():
@@ -156,7 +159,7 @@ def _watch(child: subprocess.Popen[bytes], folder: Path, seconds: float, memory_
     """Waits for the child to end; the verdict where it has to be ended."""
     started = False
     deadline = time.monotonic() + START_SECONDS
-    while not _has_ended(child):
+    while not has_ended(child):
         now = time.monotonic()
         if not started and (folder / "started").exists():
             started, deadline = True, now + seconds
@@ -170,7 +173,7 @@ def _watch(child: subprocess.Popen[bytes], folder: Path, seconds: float, memory_
     return None
 
 
-def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+def has_ended(child: subprocess.Popen[bytes]) -> bool:
     """Looks without reaping, so that the process group stays ours until `end_child`."""
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 

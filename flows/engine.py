@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from swath.flows.journal import LOADING
 from swath.flows.stages import Cluster, Pool
-from swath.flows.worker import Context, Stage, StageWorker
+from swath.flows.worker import Context, Stage, StageWorker, suspects_of
 from swath.infra import storage
-from swath.schemas.errors import ConfigurationError, RunFailed
+from swath.schemas import errors
+from swath.schemas.errors import ConfigurationError, RunFailed, SwathError
 
 NO_PROGRESS_SECONDS = 1800
+NO_PROGRESS_ITEMS = 512
+"""A block is the least progress that Ray sees; each of its items may take its time."""
 POLL_SECONDS = 0.3
 
 
@@ -46,6 +51,9 @@ def start(address: str) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if address == "local":
+        # A cluster of one machine: nothing of ours listens beyond it. Ray takes 127.0.0.1 from nobody else.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     if ray.is_initialized():
@@ -55,7 +63,6 @@ def start(address: str) -> bool:
     if address == "local":
         cores = os.cpu_count() or 1
         options |= {"num_cpus": cores + 2, "include_dashboard": False, "object_store_memory": _store_bytes()}
-        options["_node_ip_address"] = "127.0.0.1"  # nothing of ours listens beyond this machine
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -64,6 +71,18 @@ def start(address: str) -> bool:
             "see `swath status`, or use `--ray local`"
         ) from None
     return True
+
+
+def keep_terminal() -> None:
+    """Standard error for Python alone: what Ray's C++ core writes past it goes to a file that nobody need see.
+
+    For a command, once and first thing: writers made earlier keep the old one.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+    sys.stderr = open(terminal, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
 
 
 def stop() -> None:
@@ -100,6 +119,7 @@ def execute(work: Work, watch: Watch | None = None) -> None:
     from ray.data import ActorPoolStrategy, DataContext, SaveMode
     from ray.data.checkpoint import CheckpointConfig
 
+    _forget_starts(work)
     filesystem, rows = storage.filesystem(work.rows)
     filesystem.create_dir(rows, recursive=True)
     checkpoints, checkpoint = storage.filesystem(work.checkpoint)
@@ -107,7 +127,8 @@ def execute(work: Work, watch: Watch | None = None) -> None:
     context = DataContext.get_current()
     context.use_datasource_v2 = False  # it merges the manifest's files into one block
     context.target_max_block_size = 2 << 30  # a block is staged whole or not at all: never split
-    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    slowest = work.context.limits.seconds * NO_PROGRESS_ITEMS
+    context.execution_no_progress_timeout_s = max(NO_PROGRESS_SECONDS, slowest)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.checkpoint_config = CheckpointConfig(
@@ -140,7 +161,7 @@ def execute(work: Work, watch: Watch | None = None) -> None:
         try:
             dataset.write_parquet(rows, filesystem=filesystem, mode=SaveMode.APPEND)
         except (ray.exceptions.RayError, RuntimeError, TimeoutError, OSError) as error:
-            raise RunFailed(_reason(error)) from error
+            raise _failure(error) from error
 
 
 class RayWorker:
@@ -201,10 +222,24 @@ def _tally(watch: Watch | None) -> Iterator[Any]:
         ray.kill(tally)
 
 
-def _reason(error: BaseException) -> str:
-    """The last line of Ray's account, which names the cause."""
+def _failure(error: BaseException) -> SwathError:
+    """What the last line of Ray's account, which names the cause, says; a worker's own error as it was."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"the engine stopped: {lines[-1] if lines else type(error).__name__}"[:1000]
+    last = lines[-1] if lines else type(error).__name__
+    kind, _, text = last.partition(": ")
+    found = getattr(errors, kind.removeprefix(f"{errors.__name__}."), None)
+    if isinstance(found, type) and issubclass(found, SwathError) and text:
+        return found(text[:1000])
+    return RunFailed(f"the engine stopped: {last}"[:1000])
+
+
+def _forget_starts(work: Work) -> None:
+    """Deaths while loading are counted anew by each driver: what was wrong may have been put right."""
+    for pool in work.pools:
+        folder = suspects_of(pool.stage, work.context)
+        for name in storage.list_names(folder):
+            if name.startswith(LOADING):
+                storage.delete(storage.join(folder, name))
 
 
 def _store_bytes() -> int:

@@ -1,0 +1,84 @@
+"""A wave over a few drawn files, ready for an engine, and what an engine made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import simplejpeg
+
+from swath.flows.binding import bind
+from swath.flows.engine import Work
+from swath.flows.plan import blocks
+from swath.flows.stages import Cluster, fuse, pools
+from swath.flows.worker import Context
+from swath.infra import storage
+from swath.schemas.columns import schema_of
+from swath.schemas.items import MANIFEST, item_id, object_id
+from swath.schemas.pipeline import Pipeline
+
+CLUSTER = Cluster(cpus=4, gpus=0, cores=2)
+
+
+def draw(folder: Path, count: int, pages: int = 1) -> pa.Table:
+    """So many JPEGs of 32x32 noise, `0000.jpg` and on, and their manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(7)
+    rows = []
+    for number in range(count):
+        path = folder / f"{number:04d}.jpg"
+        path.write_bytes(simplejpeg.encode_jpeg(noise.integers(0, 255, (32, 32, 3), np.uint8)))
+        uri, size = storage.normalize(str(path)), path.stat().st_size
+        for page in range(1, pages + 1):
+            rows.append(
+                {
+                    "item_id": item_id(uri, page if pages > 1 else None),
+                    "object_id": object_id(uri),
+                    "source_uri": uri,
+                    "etag": "1",
+                    "size_bytes": size,
+                    "partition": "all",
+                    "bucket": 0,
+                    "page": page if pages > 1 else None,
+                    "window": None,
+                    "assets": [{"role": "image", "uri": uri, "etag": "1", "bytes": size}],
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=schema_of(MANIFEST))
+
+
+def make_work(
+    folder: Path, manifest: pa.Table, steps: list[object], workers: int | None = None, **limits: float
+) -> Work:
+    """The manifest's items through the steps (as in YAML), staged below the folder."""
+    bound = bind(Pipeline.model_validate({"name": "small", "steps": steps, "limits": limits}))
+    given = pools(fuse(bound.steps), CLUSTER)
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(manifest, folder / "pending.parquet")
+    root = storage.normalize(str(folder))
+    cut = blocks(f"{root}/pending.parquet", f"{root}/blocks", workers or max(pool.workers for pool in given))
+    context = Context(
+        run_id="run",
+        wave=1,
+        columns=bound.columns,
+        fingerprint=bound.fingerprint,
+        fingerprints=bound.fingerprints,
+        limits=bound.pipeline.limits,
+        suspects=f"{root}/suspects",
+        artifacts=f"{root}/artifacts",
+    )
+    return Work(cut, f"{root}/rows", f"{root}/checkpoint", given, context)
+
+
+def staged(work: Work) -> list[dict[str, object]]:
+    """The staged rows, by source and page."""
+    folder = storage.local_path(work.rows)
+    rows = [row for path in sorted(folder.glob("**/*.parquet")) for row in pq.ParquetFile(path).read().to_pylist()]
+    return sorted(rows, key=lambda row: (row["source_uri"], row["page"] or 0))
+
+
+def rejects(rows: list[dict[str, object]]) -> dict[str, str]:
+    """File stem to reason, of the rejected rows."""
+    return {Path(str(row["source_uri"])).stem: str(row["reject_reason"]) for row in rows if row["status"] != "ok"}
