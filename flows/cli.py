@@ -83,7 +83,7 @@ class Files(StrEnum):
         "swath run photos ./pictures",
         "swath run photos ./pictures --ray off --limit 10",
         "swath run survey s3://flights/2026 --partition-by 'site={site}/dt={date}' --max-rejects 0.05",
-        "swath run documents ./scans --set ocr.language=deu --json > run.json",
+        "swath run documents ./scans --set ocr.engine=tesseract --json > run.json",
     )
 )
 def run(
@@ -508,7 +508,8 @@ def _told(drive: Callable[[], Record], warehouse: str, as_json: bool) -> None:
         record = drive()
     except SwathError:
         latest = next(Runs(warehouse).newest(), None)
-        if latest is not None and latest.finished_at and latest.finished_at >= began:
+        ended = latest is not None and latest.finished_at is not None and latest.finished_at >= began
+        if latest is not None and ended and (as_json or latest.items):
             _print_record(latest, as_json)
         raise
     _print_record(record, as_json)

@@ -164,10 +164,7 @@ def print_record(console: Console, record: Record) -> None:
     grid.add_row("run", f"[bold]{record.run_id}[/]  {_styled(record)}")
     grid.add_row("source", escape(record.source))
     if record.left_aside:
-        kinds = (
-            f"{n:,} {escape('.' + kind) if kind else 'without extension'}" for kind, n in record.left_aside.items()
-        )
-        grid.add_row("left aside", f"{', '.join(kinds)} (not what the pipeline reads)")
+        grid.add_row("left aside", f"{left_out(record.left_aside)} (not what the pipeline reads)")
     if record.unopened:
         grid.add_row(
             "unopened", f"{_count(record.unopened, 'document')} whose pages could not be counted: one item each"
@@ -191,6 +188,11 @@ def print_record(console: Console, record: Record) -> None:
         spent = " · ".join(f"{name} {human_seconds(seconds)}" for name, seconds in busiest)
         grid.add_row("operators", f"{spent} [dim](all workers together)[/]")
     show(console, grid)
+
+
+def left_out(kinds: dict[str, int]) -> str:
+    """How many files of which extension were not taken, as markup."""
+    return ", ".join(f"{n:,} {escape('.' + kind) if kind else 'without extension'}" for kind, n in kinds.items())
 
 
 def record_json(record: Record) -> dict[str, Any]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from swath.flows import engine
 from swath.flows.binding import READABLE, bind
+from swath.flows.console import human_seconds, left_out, show
 from swath.flows.manifest import build_manifest
 from swath.flows.plan import make_plan
 from swath.flows.records import Request, Runs, State
 from swath.flows.stages import Pool, fuse, pools
+from swath.infra import storage
 from swath.infra.lake import Lake
+from swath.infra.settings import settings
 
 WORKER_BYTES = 400 << 20
 """Resident memory of a worker before any model: Python, Arrow, OpenCV, and a picture in hand."""
@@ -41,6 +46,7 @@ class Preview(BaseModel):
     items: int
     bytes: int
     left_aside: dict[str, int]
+    unopened: int
     pending: int
     why: dict[str, int]
     unchanged: int
@@ -56,7 +62,6 @@ class Preview(BaseModel):
 def preview(request: Request) -> Preview:
     """Lists the source and joins it with the table; writes nothing but temporary files."""
     bound = bind(request.pipeline)
-    lake = Lake(request.warehouse)
     given = fuse(bound.steps)
     placed = [Pool(stage, 1) for stage in given] if request.ray == "off" else pools(given, engine.cluster(request.ray))
     with TemporaryDirectory(prefix="swath-plan-") as folder:
@@ -70,6 +75,7 @@ def preview(request: Request) -> Preview:
             limit=request.limit,
             readable=READABLE,
         )
+        lake = Lake(request.warehouse if _has_tables(request.warehouse) else folder)
         plan = make_plan(bound, manifest, lake, None, retry=request.retry)
     return Preview(
         pipeline=bound.pipeline.name,
@@ -79,6 +85,7 @@ def preview(request: Request) -> Preview:
         items=manifest.items,
         bytes=manifest.bytes,
         left_aside=manifest.left_aside,
+        unopened=manifest.unopened,
         pending=plan.items,
         why=plan.why,
         unchanged=plan.unchanged,
@@ -93,28 +100,37 @@ def preview(request: Request) -> Preview:
 
 def print_preview(console: Console, found: Preview) -> None:
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column()
-    grid.add_row("source", found.source)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("source", escape(found.source))
     grid.add_row("found", f"{found.objects:,} objects, {found.items:,} items, {found.bytes / 1e6:,.1f} MB")
     if found.left_aside:
-        grid.add_row("left aside", ", ".join(f"{count:,} .{kind}" for kind, count in found.left_aside.items()))
+        grid.add_row("left aside", left_out(found.left_aside))
+    if found.unopened:
+        grid.add_row("unopened", f"{found.unopened:,} documents whose pages could not be counted: one item each")
     why = ", ".join(f"{count:,} {reason}" for reason, count in found.why.items())
     grid.add_row("pending", f"[bold]{found.pending:,}[/] items ({why or 'nothing new'})")
     grid.add_row("", f"{found.unchanged:,} unchanged, {found.gone:,} objects gone")
     grid.add_row("waves", f"{found.waves:,} over {found.cells:,} cells of table {found.table!r}")
     for number, stage in enumerate(found.stages, 1):
-        wants = f"{stage.workers} workers, {stage.cpus:g} CPU" + (f", {stage.gpus:g} GPU" if stage.gpus else "")
-        grid.add_row(f"stage {number}", f"{' → '.join(stage.steps)}")
-        grid.add_row("", f"{wants} each, about {stage.memory_bytes / 2**30:.1f} GiB together")
-    if found.pending:
-        told = (
-            f"about {found.seconds:,.0f} s"
-            if found.seconds is not None
-            else "unknown until a first run has measured it"
-        )
-        grid.add_row("time", f"{told} (`swath run ... --limit 50` measures)" if found.seconds is None else told)
-    console.print(grid)
+        grid.add_row(f"stage {number}", escape(" → ".join(stage.steps)))
+        workers = "1 worker" if stage.workers == 1 else f"{stage.workers} workers"
+        wants = f"{stage.cpus:g} CPU" + (f", {stage.gpus:g} GPU" if stage.gpus else "")
+        grid.add_row("", f"{workers} of {wants}, about {stage.memory_bytes / 2**30:.1f} GiB together")
+    grid.add_row("columns", ", ".join(found.columns))
+    if found.pending and found.seconds is not None:
+        grid.add_row("time", f"about {human_seconds(found.seconds)}, going by the latest run")
+    elif found.pending:
+        grid.add_row("time", "unknown until a first run has measured it; `swath run ... --limit 50` does")
+    show(console, grid)
+
+
+def _has_tables(warehouse: str) -> bool:
+    """Whether the catalog is there; opening it would make one."""
+    local = Path(storage.local_path(warehouse)) if storage.is_local(warehouse) else None
+    catalog = settings().catalog_for(storage.normalize(warehouse), local)
+    uri = catalog.get("uri", "")
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///").partition("?")[0]).exists()
 
 
 def _stage(pool: Pool) -> StagePreview:

@@ -219,7 +219,8 @@ def _start_ray() -> dict[str, Any]:
     command += [f"--node-ip-address={LOOPBACK}", f"--port={port}", f"--num-cpus={cpus}"]
     command += [f"--dashboard-host={LOOPBACK}", f"--dashboard-port={dashboard}", f"--object-store-memory={1 << 30}"]
     url = f"http://{LOOPBACK}:{dashboard}"
-    pid = _spawn("ray", command, {})
+    # Ray takes 127.0.0.1 for its address from nobody else; with another it listens on every network.
+    pid = _spawn("ray", command, {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"})
     address = f"{LOOPBACK}:{port}"
     return {
         "pid": pid,
