@@ -51,7 +51,7 @@ def start(address: str) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    if address == "local":
+    if address == "local" or address.startswith("127.0.0.1:"):
         # A cluster of one machine: nothing of ours listens beyond it. Ray takes 127.0.0.1 from nobody else.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
