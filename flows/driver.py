@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.flows import engine
@@ -66,6 +66,13 @@ class Quiet:
 
     def advance(self, stage: str, items: int, rejects: int) -> None:
         pass
+
+
+class Listing(BaseModel):
+    """What was found in the source, and the snapshot of the table before the source was looked at."""
+
+    manifest: ManifestSummary
+    snapshot_id: int | None
 
 
 class Judged(BaseModel):
@@ -122,11 +129,11 @@ class Driver:
         """What there is to do; made and kept the first time, and anew where the operators are others by now."""
         plan = self.runs.plan(self.run_id)
         if plan is None or (plan.fingerprint != self.bound.fingerprint and WHOLE_RUN not in self.done()):
-            plan = self._make_plan(self.manifest())
+            plan = self._make_plan(self.listing())
         crash_point("planned")
         self.record.waves = len(plan.waves)
         self.record.items, self.record.unchanged, self.record.why = plan.items, plan.unchanged, plan.why
-        self.runs.save(self.record)
+        self._save()
         return plan
 
     @cached_property
@@ -172,15 +179,17 @@ class Driver:
         """Whether the table has no files yet, so that there is surely something to do."""
         return not storage.list_names(self.lake.data_prefix(self.table))
 
-    def manifest(self) -> ManifestSummary:
-        """Lists the source, once."""
+    def listing(self) -> Listing:
+        """Lists the source, once for a plan."""
         request = self.record.request
         kept = self._path("manifest.json")
         with self._timed("manifest"):
             try:
-                summary = TypeAdapter(ManifestSummary).validate_json(storage.read(kept))
+                found = Listing.model_validate_json(storage.read(kept))
             except FileNotFoundError:
                 self.reporter.phase("manifest", f"listing {request.source}")
+                storage.delete_prefix(self._path("manifest"))
+                snapshot_id = self.lake.snapshot(self.table)  # before the source: what comes after it is not gone
                 summary = build_manifest(
                     request.source,
                     self.bound.pipeline,
@@ -191,13 +200,13 @@ class Driver:
                     limit=request.limit,
                     readable=READABLE,
                 )
+                found = Listing(manifest=summary, snapshot_id=snapshot_id)
                 crash_point("listing")
-                storage.write(kept, TypeAdapter(ManifestSummary).dump_json(summary))
-        self.record.listed, self.record.left_aside = summary.listed, summary.left_aside
-        self.record.unopened = summary.unopened
-        self.record.source = summary.source
+                storage.write(kept, found.model_dump_json().encode())
+        self.record.listed, self.record.left_aside = found.manifest.listed, found.manifest.left_aside
+        self.record.source = found.manifest.source
         crash_point("listed")
-        return summary
+        return found
 
     def prepare(self) -> None:
         """The table, ready to take the pipeline's columns; ConfigurationError, before any work, where it cannot."""
@@ -304,24 +313,17 @@ class Driver:
         )
 
     def replan(self) -> None:
-        """A new plan from the table as it stands, over the same manifest; what is published stays published."""
-        self._make_plan(self.manifest())
+        """A new plan, from the source and the table as they stand now; what is published stays published."""
+        storage.delete(self._path("manifest.json"))
+        self._make_plan(self.listing())
         for name in ("plan", "staged"):
             self.__dict__.pop(name, None)
 
-    def finish(self, state: State, snapshot_id: int | None = None, error: str | None = None) -> Record:
+    def finish(self, state: State, error: str | None = None) -> Record:
         """The record of a run that is over, and staging emptied where it is not needed any more."""
-        record = self.record
-        settled = [one.settled for one in self.staged.values()]
-        record.ok = sum(one.ok for one in settled)
-        record.rejected = sum(one.rejected for one in settled)
-        record.gone = sum(one.gone for one in settled)
-        record.carried = sum(one.carried for one in settled)
-        record.reasons = _sum([one.reasons for one in settled])
-        record.operators = {name: round(s, 4) for name, s in _sum([one.operators for one in settled]).items()}
-        record.snapshot_id = snapshot_id or record.snapshot_id
         if state == State.PUBLISHED:
-            record.items = record.ok + record.rejected
+            self.record.items = self.record.ok + self.record.rejected
+            self.record.snapshot_id = self.lake.snapshot_of(self.table, self.run_id, max(self.done()))
         crash_point("finishing")
         if state in (State.PUBLISHED, State.NOTHING):
             self._clean()
@@ -329,15 +331,14 @@ class Driver:
                 storage.delete_prefix(self._path("manifest"))
         crash_point("cleaned")
         self.end(state, error)
-        return record
+        return self.record
 
     def end(self, state: State, error: str | None = None) -> None:
         """Writes down where the run stands."""
         record = self.record
         record.status, record.error = state, error
         record.finished_at = datetime.now(UTC)
-        self._count_time()
-        self.runs.save(record)
+        self._save()
 
     def discard(self) -> None:
         """Drops what the run staged; raises nothing where there is nothing."""
@@ -355,12 +356,20 @@ class Driver:
         self._ray.result()
         return pools(stages, engine.cluster(address))
 
-    def _make_plan(self, manifest: ManifestSummary) -> Plan:
+    def _make_plan(self, found: Listing) -> Plan:
         self.reporter.phase("plan")
         with self._timed("plan"):
             # Waves of an earlier plan may be published: their numbers are taken.
             first, retry = max(self.done(), default=0) + 1, self.record.request.retry
-            plan = make_plan(self.bound, manifest, self.lake, self._path("waves"), retry=retry, first=first)
+            plan = make_plan(
+                self.bound,
+                found.manifest,
+                self.lake,
+                self._path("waves"),
+                snapshot_id=found.snapshot_id,
+                retry=retry,
+                first=first,
+            )
             crash_point("planning")
             self.runs.keep(self.run_id, "plan.json", plan)
         self._known = None
@@ -369,8 +378,7 @@ class Driver:
     def _keep(self, wave: Wave, judged: Judged) -> Judged:
         self.runs.keep(self.run_id, f"judged/{wave.number}.json", judged)
         self.staged[wave.number] = judged
-        self._count_time()
-        self.runs.save(self.record)
+        self._save()
         return judged
 
     def _auditor(self) -> AuditClient:
@@ -435,11 +443,21 @@ class Driver:
             if (folder := storage.join(self._data(), name)) not in kept:
                 storage.delete_prefix(folder)
 
-    def _count_time(self) -> None:
-        """Seconds that drivers of this run have spent, not those between them."""
+    def _save(self) -> None:
+        """Writes down what has been done so far."""
         record = self.record
+        settled = [one.settled for one in self.__dict__.get("staged", {}).values()]
+        if settled:
+            record.ok = sum(one.ok for one in settled)
+            record.rejected = sum(one.rejected for one in settled)
+            record.gone = sum(one.gone for one in settled)
+            record.carried = sum(one.carried for one in settled)
+            record.reasons = _sum([one.reasons for one in settled])
+            record.operators = {name: round(s, 4) for name, s in _sum([one.operators for one in settled]).items()}
+        # What drivers of this run have spent, not the time between them.
         record.seconds = round(self._before + time.monotonic() - self._started, 3)
         record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
+        self.runs.save(record)
 
     def _work(self, wave: Wave) -> engine.Work:
         given = self.pools()

@@ -26,6 +26,8 @@ WAVE_ITEMS = 20_000
 WAVE_ROWS = 500_000
 """... or this many rows, pending or carried over."""
 WAVE_BYTES = 64 << 30
+CURRENT = -1
+"""The current snapshot."""
 BLOCK_ITEMS = 512
 BLOCK_BYTES = 16 << 20
 """A block, the unit of work and of repetition, stays below both; a single object may be larger."""
@@ -89,6 +91,7 @@ def make_plan(
     lake: Lake,
     destination: str | None,
     *,
+    snapshot_id: int | None = CURRENT,
     retry: str | None = None,
     first: int = 1,
     cell_items: int | None = None,
@@ -96,13 +99,17 @@ def make_plan(
 ) -> Plan:
     """The plan for a manifest; pending items are written below `destination`, where one is given.
 
-    `retry` makes rejected items pending again: a reason code, or `all`. Waves are numbered from `first`.
+    It is made against the table as of a snapshot (None: before the first): what was published after the source was
+    listed must not be taken for gone. `retry` makes rejected items pending again: a reason code, or `all`. Waves are
+    numbered from `first`.
     """
     name = secrets.token_hex(4)
     into = storage.join(destination, name) if destination else None
     with scratch(manifest.files[0], lake.warehouse) as db:
         _load_found(db, manifest)
-        snapshot_id = _load_standing(db, lake, bound, manifest, retry)
+        if snapshot_id == CURRENT:
+            snapshot_id = lake.snapshot(bound.pipeline.table.name)
+        _load_standing(db, lake, bound, manifest, snapshot_id, retry)
         _find_pending(db)
         _find_gone(db, manifest)
         _lay_out(db, cell_items or CELL_ITEMS)
@@ -171,11 +178,15 @@ def _load_found(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary) -> Non
 
 
 def _load_standing(
-    db: duckdb.DuckDBPyConnection, lake: Lake, bound: Bound, manifest: ManifestSummary, retry: str | None
-) -> int | None:
-    """Table `standing`: one row an object of the published table; the snapshot it was read from."""
+    db: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    bound: Bound,
+    manifest: ManifestSummary,
+    snapshot_id: int | None,
+    retry: str | None,
+) -> None:
+    """Table `standing`: one row an object of the published table."""
     table = bound.pipeline.table.name
-    snapshot_id = lake.snapshot(table)
     files = [file.path for file in lake.files(table, snapshot_id=snapshot_id)] if snapshot_id is not None else []
     names = "item_id, object_id, source_uri, etag, partition, bucket, status, reject_reason, fingerprint"
     kinds = ", ".join(f"NULL::{'INTEGER' if name == 'bucket' else 'VARCHAR'} AS {name}" for name in names.split(", "))
@@ -192,7 +203,6 @@ def _load_standing(
         FROM ({rows}) GROUP BY id""",
         parameters | ({"retry": retry} if "$retry" in again else {}),
     )
-    return snapshot_id
 
 
 def _find_pending(db: duckdb.DuckDBPyConnection) -> None:
@@ -238,7 +248,8 @@ def _lay_out(db: duckdb.DuckDBPyConnection, cell_items: int) -> None:
     )
     db.execute(
         f"""CREATE TABLE target AS
-        SELECT pending.*, {bucket_of("buckets", "(id::VARCHAR)")} AS bucket FROM pending JOIN layout USING (partition)"""
+        SELECT pending.*, {bucket_of("buckets", "(id::VARCHAR)")} AS bucket
+        FROM pending JOIN layout USING (partition)"""
     )
     db.execute(
         """CREATE TABLE touched AS

@@ -130,19 +130,18 @@ def _carry_out(plan: Plan, driver: Driver, call: Call[Any]) -> Record:
 
 def _publish(driver: Driver, call: Call[Any], force: str | None = None) -> Record:
     """Publishes what is judged and not published yet; raises AuditFailed where a wave did not pass."""
-    done = driver.done()
+    done, _ = driver.done(), driver.staged
     todo = [] if WHOLE_RUN in done else sorted({wave.number for wave in driver.plan.waves} - done)
     judged = driver.judged()
     reports = [AuditReport.from_json(judged[number].report) for number in todo if not judged[number].passed]
     if reports and not force:
         raise AuditFailed(" · ".join(explain(report) for report in reports[:3]))
-    snapshot = None
     if driver.at_once and todo:
-        snapshot = call("publish", lambda: driver.publish(todo, WHOLE_RUN, force))
+        call("publish", lambda: driver.publish(todo, WHOLE_RUN, force))
     else:
         for number in todo:
-            snapshot = call(f"publish {number}", partial(driver.publish, [number], number, force))
-    return driver.finish(State.PUBLISHED, snapshot)
+            call(f"publish {number}", partial(driver.publish, [number], number, force))
+    return driver.finish(State.PUBLISHED)
 
 
 def _hold(

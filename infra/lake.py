@@ -220,6 +220,14 @@ class Lake:
                 self._mark(name, run_id, wave, in_snapshots[wave])
         return marked | in_snapshots.keys()
 
+    def snapshot_of(self, name: str, run_id: str, wave: int) -> int | None:
+        """The snapshot in which a wave became visible; None where `published` does not name it."""
+        with self._errors():
+            try:
+                return int(json.loads(storage.read(self._marker(name, run_id, wave)))["snapshot"])
+            except FileNotFoundError:
+                return None
+
     # --- publishing -------------------------------------------------------------------------------------------------
 
     def _markers(self, name: str, run_id: str) -> str:

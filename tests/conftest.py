@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,3 +56,14 @@ def any_warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
     if request.param == "local":
         return f"file://{tmp_path}/warehouse"
     return str(request.getfixturevalue("s3").bucket("warehouse")) + "/lake"
+
+
+@pytest.fixture(scope="session")
+def audit_socket() -> Iterator[Path]:
+    """A warm audit worker for the whole session: importing Great Expectations takes seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="audit-"))
+    command = [sys.executable, "-P", "-m", "swath.flows.audit_worker", "--socket", str(folder / "s")]
+    with subprocess.Popen([*command, "--parent", str(os.getpid())], env=os.environ) as worker:
+        yield folder / "s"
+        worker.kill()
+    shutil.rmtree(folder)

@@ -85,3 +85,12 @@ class House:
     def staged(self, run_id: str) -> set[str]:
         """What a run has left in its folder."""
         return {name for name in storage.list_names(self.runs.folder(run_id)) if not name.startswith(".")}
+
+    def snapshot_properties(self) -> dict[str, str]:
+        """What the newest snapshot says of itself."""
+        table = self.lake._table("toy")
+        assert table is not None
+        snapshot = table.current_snapshot()
+        assert snapshot is not None
+        assert snapshot.summary is not None
+        return dict(snapshot.summary.additional_properties)

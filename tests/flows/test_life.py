@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.flows.living import LENGTH, TAG, House, pipeline
 
 from swath.flows import engine, process
 from swath.flows import plan as planning
@@ -14,8 +15,7 @@ from swath.flows.audit_worker import AuditClient
 from swath.flows.records import State
 from swath.infra import storage
 from swath.schemas.errors import AuditFailed, ConfigurationError, RunLocked, SourceError, SwathError
-from swath.schemas.pipeline import Source, Step, Table
-from tests.flows.living import LENGTH, TAG, House, pipeline
+from swath.schemas.pipeline import Source, Step
 
 
 @pytest.fixture
@@ -220,3 +220,233 @@ def test_a_published_run_leaves_no_staging(house: House) -> None:
     kept = {"checks/", "docs/", "judged/", "manifest.json", "manifest/", "plan.json", "published/", "run.json"}
     assert house.staged(record.run_id) == kept
     assert house.staged(house.run().run_id) == {"manifest.json", "plan.json", "run.json"}
+
+
+def test_an_audit_that_fails_shows_nothing_until_it_is_forced(house: House) -> None:
+    house.put("a.txt")
+    house.put(*(f"{number}.txt" for number in range(5)), content="bad")
+    with pytest.raises(AuditFailed, match=r"rejects_within_budget.*5 of 6.*publish --run \S+ --force") as failure:
+        house.run()
+    assert failure.value.exit_code == 3
+    record = house.runs.latest(State.AUDIT_FAILED)
+    assert record is not None
+    assert (record.rejected, record.finished_at is None, house.rows()) == (5, False, [])
+    with pytest.raises(ConfigurationError, match="wants the reason"):
+        process.publish(house.warehouse, record.run_id, " ")
+    forced = process.publish(house.warehouse, record.run_id, "known bad scans")
+    assert (forced.status, forced.forced_reason) == (State.PUBLISHED, "known bad scans")
+    assert house.runs.load(record.run_id) == forced
+    assert house.snapshot_properties()["swath.forced"] == "known bad scans"
+    house.check()
+    with pytest.raises(ConfigurationError, match="published"):
+        process.discard(house.warehouse, record.run_id)
+    with pytest.raises(ConfigurationError, match="not held back"):
+        process.publish(house.warehouse, record.run_id, "again")
+
+
+def test_a_discarded_run_leaves_the_table_as_it_was(house: House) -> None:
+    house.put("a.txt")
+    house.run()
+    before = house.rows()
+    house.put(*(f"{number}.txt" for number in range(5)), content="bad")
+    with pytest.raises(AuditFailed):
+        house.run()
+    (record,) = [one for one in house.runs.all() if one.status == State.AUDIT_FAILED]
+    assert process.discard(house.warehouse, record.run_id).status == State.DISCARDED
+    assert house.rows() == before
+    assert record.run_id + "/" not in storage.list_names(house.lake.data_prefix("toy"))
+    with pytest.raises(ConfigurationError, match="nothing to resume"):
+        house.resume(record.run_id)
+    house.remove(*(f"{number}.txt" for number in range(5)))
+    house.run()
+    house.check()
+
+
+def test_the_budget_is_judged_on_the_partition_as_it_will_stand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.put(*(f"{number:03}.txt" for number in range(95)))
+    house.run(pipeline(max_rejects=0.05))
+    house.put(*(f"bad-{number}.txt" for number in range(5)), content="bad")
+    assert house.run(pipeline(max_rejects=0.05)).rejected == 5
+    house.put("bad-6.txt", content="bad")
+    with pytest.raises(AuditFailed, match=r"6 of 101 rejected \(5\.9%\)"):
+        house.run(pipeline(max_rejects=0.05))
+    record = house.run(pipeline(max_rejects=0.05), max_rejects=1)
+    assert (record.status, record.max_rejects, record.request.max_rejects) == (State.PUBLISHED, 1, 1)
+    house.check()
+
+
+def test_the_budget_counts_all_waves_of_a_partition(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "CELL_ITEMS", 20)
+    monkeypatch.setattr(planning, "WAVE_ITEMS", 10)
+    house.put(*(f"{number:03}.txt" for number in range(60)))
+    house.put(*(f"bad-{number}.txt" for number in range(8)), content="bad")
+    record = house.run(pipeline(max_rejects=0.12))
+    assert record.waves == 4
+    house.check()
+
+
+def test_waves_that_pass_are_published_beside_one_that_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "WAVE_ITEMS", 5)
+    house.put(*(f"{site}/{number}.txt" for site in "ac" for number in range(5)))
+    house.put(*(f"b/{number}.txt" for number in range(5)), content="bad")
+    with pytest.raises(AuditFailed, match="2 of its 3 waves are published"):
+        house.run(pipeline(publish="wave"), partition_by="{site}")
+    assert {row["partition"] for row in house.rows()} == {"site=a", "site=c"}
+    record = house.runs.all()[0]
+    with pytest.raises(ConfigurationError, match="in part"):
+        process.discard(house.warehouse, record.run_id)
+    assert process.publish(house.warehouse, record.run_id, "known").ok == 10
+    house.check()
+
+
+def test_two_drivers_of_one_run_are_kept_apart(house: House) -> None:
+    house.put("a.txt")
+    house.run()
+    record = house.runs.new(house.request())
+    with process._lease(house.runs, record), pytest.raises(RunLocked, match=f"run {record.run_id} is being driven by"):
+        house.resume(record.run_id)
+    assert house.runs.load(record.run_id).status == State.RUNNING
+    assert house.resume().status == State.NOTHING
+
+
+Interfering = Callable[[Callable[[], Any]], None]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], Any]], None]:
+    """Has something done once, at a crash point of the run under test."""
+    from swath.flows import driver
+
+    def arrange(at: str, action: Callable[[], Any]) -> None:
+        due = [action]
+
+        def crash_point(name: str) -> None:
+            if name == at and due:
+                due.pop()()
+
+        monkeypatch.setattr(driver, "crash_point", crash_point)
+
+    return arrange
+
+
+@pytest.mark.parametrize("at", ["listed", "planned", "staged", "judged"])
+def test_two_runs_at_once_over_one_source_make_every_row_once(house: House, meanwhile: Any, at: str) -> None:
+    house.put(*(f"{number}.txt" for number in range(5)))
+    others: list[Any] = []
+    meanwhile(at, lambda: others.append(house.run()))
+    record = house.run()
+    assert others[0].status == State.PUBLISHED
+    assert record.status in (State.PUBLISHED, State.NOTHING)
+    house.check()
+    assert house.run().status == State.NOTHING
+
+
+@pytest.mark.parametrize("publish", ["run", "wave"])
+@pytest.mark.parametrize("at", ["planned", "staged", "judged"])
+def test_two_runs_at_once_with_different_partitions_make_every_row_once(
+    house: House, meanwhile: Any, at: str, publish: str
+) -> None:
+    house.put(*(f"{site}/{number}.txt" for site in "ab" for number in range(3)))
+    meanwhile(at, lambda: house.run(partition_by="{site}"))
+    house.run(pipeline(publish=publish))
+    house.check()
+
+
+def test_a_partition_laid_out_anew_meanwhile_is_planned_again(
+    house: House, meanwhile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "CELL_ITEMS", 8)
+    house.put(*(f"{number:03}.txt" for number in range(7)))
+    house.run()
+    house.put("a.txt", "000.txt", content="changed")
+
+    def grow() -> None:
+        house.put(*(f"{number:03}.txt" for number in range(10, 30)))
+        house.run()
+
+    meanwhile("judged", grow)
+    house.run()
+    house.check()
+    assert house.run().status == State.NOTHING
+
+
+def test_two_runs_over_different_partitions_both_publish(house: House, meanwhile: Any) -> None:
+    house.put("a/1.txt", "b/1.txt")
+    others: list[Any] = []
+    meanwhile("judged", lambda: others.append(house.run(partition_by="{site}", source=house.source)))
+    house.put("a/2.txt")
+    record = house.run(partition_by="{site}")
+    assert (record.status, others[0].status) == (State.PUBLISHED, State.PUBLISHED)
+    house.check()
+
+
+def test_what_stands_is_settled_and_audited_anew_when_it_has_changed(house: House, meanwhile: Any) -> None:
+    house.put("a.txt")
+    house.run(pipeline(max_rejects=0.5))
+    house.put(*(f"bad-{number}.txt" for number in range(4)), content="bad")
+
+    def more() -> None:
+        house.put(*(f"worse-{number}.txt" for number in range(4)), content="bad")
+        house.run(max_rejects=1)
+
+    meanwhile("judged", more)
+    with pytest.raises(AuditFailed, match="8 of 9"):
+        house.run(pipeline(max_rejects=0.5))
+    assert house.runs.all()[1].status == State.AUDIT_FAILED
+    assert len(house.rows(where="status = 'rejected'")) == 8
+
+
+def test_a_source_that_cannot_be_listed_fails_in_one_sentence(house: House, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="source"):
+        house.run()
+    (record,) = house.runs.all()
+    assert record.status == State.FAILED
+    assert record.error is not None
+    assert "source" in record.error
+    assert house.lake.tables() == []
+    house.put("a.txt")
+    assert house.resume().status == State.PUBLISHED
+
+
+def test_a_warehouse_that_cannot_be_written_fails_in_one_sentence(house: House, tmp_path: Path) -> None:
+    house.put("a.txt")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SwathError, match="cannot be written") as failure:
+        house.run(warehouse=str(tmp_path / "file"))
+    assert failure.value.exit_code == 1
+
+
+def test_a_pipeline_that_cannot_work_leaves_no_run(house: House) -> None:
+    house.put("a.txt")
+    with pytest.raises(ConfigurationError):
+        house.run(pipeline(Step(op="tests.flows.toy:Missing")))
+    assert house.runs.names() == []
+
+
+def test_a_run_in_the_folder_of_a_hive_partition(tmp_path: Path, audit_socket: Path) -> None:
+    house = House(f"file://{tmp_path}/status=x/partition=y/lake", f"file://{tmp_path}/bucket=7/source", audit_socket)
+    house.put("a.txt")
+    house.run()
+    house.put("b.txt")
+    assert house.run().carried == 1
+    house.check()
+
+
+def test_documents_that_lose_and_gain_pages(house: House, tmp_path: Path) -> None:
+    from PIL import Image
+
+    def write(pages: int) -> None:
+        images = [Image.new("L", (8, 8), shade) for shade in range(pages)]
+        images[0].save(Path(house.source.removeprefix("file://")) / "d.tif", save_all=True, append_images=images[1:])
+
+    documents = pipeline(source=Source(include=("*.txt", "*.tif")))
+    house.put("a.txt")
+    write(4)
+    assert house.run(documents).items == 5
+    for pages in (2, 6, 1):
+        write(pages)
+        record = house.run(documents)
+        assert (record.items, record.why) == (pages, {"changed": 1})
+        rows = house.rows("page, run_id", "source_uri LIKE '%d.tif'")
+        assert [row["page"] for row in rows] == ([None] if pages == 1 else list(range(1, pages + 1)))
+        assert {row["run_id"] for row in rows} == {record.run_id}
