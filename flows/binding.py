@@ -166,6 +166,7 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
     steps: list[BoundStep] = []
     for index, (step, operator) in enumerate(zip(loaded.pipeline.steps, operators, strict=True)):
         try:
+            operator = operator.settled()
             bound = _bound(step, operator, known, unstored, producers, fingerprints)
             operator.check()
         except ConfigurationError as error:

@@ -104,6 +104,11 @@ class Operator(BaseModel, ABC):
     def check(self) -> None:
         """Raises ConfigurationError (ModelError, MissingDependency) where it could not work; before a run starts."""
 
+    def settled(self) -> Operator:
+        """With everything decided that this machine decides (an engine that is installed here), before a run starts:
+        so that all workers do the same, and the fingerprint says what."""
+        return self
+
     def load(self) -> Any:
         """What is built once a worker (weights, sessions) and handed to every `run`."""
         return None

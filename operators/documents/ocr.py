@@ -64,6 +64,9 @@ class Ocr(ItemOperator):
     def check(self) -> None:
         self.chosen_engine()
 
+    def settled(self) -> Ocr:
+        return self.model_copy(update={"engine": self.chosen_engine()})
+
     def chosen_engine(self) -> str:
         """The engine that will read; MissingDependency where it, or its language, is not installed."""
         available = available_engines(self.language)

@@ -205,3 +205,9 @@ def test_a_row_is_read_from_the_left_even_where_it_is_not_quite_level() -> None:
         return [(x, y), (x + 50, y), (x + 50, y + 20), (x, y + 20)]
 
     assert reading_order(np.array([quad(200, 8), quad(0, 40), quad(0, 12)], dtype=float)) == [2, 0, 1]
+
+
+def test_an_engine_left_to_the_machine_is_decided_before_a_run_so_that_every_worker_reads_alike() -> None:
+    settled = Ocr().settled()
+    assert settled.engine == available_engines("eng")[0]
+    assert settled.settled() == settled
