@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from swath.flows.terminal import keep_for_python
 from swath.schemas.errors import ConfigurationError, SourceError, SwathError
 
 if TYPE_CHECKING:
@@ -398,6 +399,7 @@ def main() -> None:
     debug = bool(os.environ.get("SWATH_DEBUG"))
     if not debug:
         warnings.simplefilter("ignore")  # of libraries, about libraries
+        keep_for_python()
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -58,6 +57,8 @@ def start(address: str) -> bool:
 
     if ray.is_initialized():
         return False
+    # `log_to_driver=False` leaves a thread that prints the death of every worker to standard output.
+    ray._private.worker._worker_logs_enabled = False
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": environment}
     if address == "local":
@@ -71,18 +72,6 @@ def start(address: str) -> bool:
             "see `swath status`, or use `--ray local`"
         ) from None
     return True
-
-
-def keep_terminal() -> None:
-    """Standard error for Python alone: what Ray's C++ core writes past it goes to a file that nobody need see.
-
-    For a command, once and first thing: writers made earlier keep the old one.
-    """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
-    sys.stderr = open(terminal, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
 
 
 def stop() -> None:

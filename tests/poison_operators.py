@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from swath.operators.core.base import BYTES, Batch, Item, ItemOperator, Operator
 from swath.schemas.columns import Column
@@ -57,7 +58,7 @@ def harm(kind: str) -> None:
 
 class _Harmful(Operator):
     version: ClassVar[int] = 1
-    on: dict[str, str] = {}
+    on: dict[str, str] = Field(default={})
     """File stem to the kind of harm; `*` for all that are not named."""
     slow: float = 0
     """Seconds that every item takes."""

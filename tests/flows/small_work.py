@@ -32,7 +32,7 @@ def draw(folder: Path, count: int, pages: int = 1) -> pa.Table:
         path.write_bytes(simplejpeg.encode_jpeg(noise.integers(0, 255, (32, 32, 3), np.uint8)))
         uri, size = storage.normalize(str(path)), path.stat().st_size
         for page in range(1, pages + 1):
-            rows.append(
+            rows += [
                 {
                     "item_id": item_id(uri, page if pages > 1 else None),
                     "object_id": object_id(uri),
@@ -45,7 +45,7 @@ def draw(folder: Path, count: int, pages: int = 1) -> pa.Table:
                     "window": None,
                     "assets": [{"role": "image", "uri": uri, "etag": "1", "bytes": size}],
                 }
-            )
+            ]
     return pa.Table.from_pylist(rows, schema=schema_of(MANIFEST))
 
 
