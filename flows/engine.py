@@ -212,14 +212,16 @@ def _tally(watch: Watch | None) -> Iterator[Any]:
 
 
 def _failure(error: BaseException) -> SwathError:
-    """What the last line of Ray's account, which names the cause, says; a worker's own error as it was."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1] if lines else type(error).__name__
-    kind, _, text = last.partition(": ")
-    found = getattr(errors, kind.removeprefix(f"{errors.__name__}."), None)
-    if isinstance(found, type) and issubclass(found, SwathError) and text:
-        return found(text[:1000])
-    return RunFailed(f"the engine stopped: {last}"[:1000])
+    """What a worker raised, found in Ray's account of it, in which causes come first and each ends with its line."""
+    causes = str(error).split("\nThe above exception was the direct cause")
+    ends = [part.strip().splitlines()[-1].strip() for part in causes if part.strip()]
+    for end in ends:
+        kind, _, text = end.partition(": ")
+        found = getattr(errors, kind.removeprefix(f"{errors.__name__}."), None)
+        if isinstance(found, type) and issubclass(found, SwathError):
+            return found(text[:1000])
+    what = next((end for end in reversed(ends[:-1] or ends) if ": " in end), type(error).__name__)
+    return RunFailed(f"the engine stopped: {what}"[:1000])
 
 
 def _forget_starts(work: Work) -> None:
