@@ -119,6 +119,7 @@ def test_a_run_killed_again_and_again_is_finished(house: House, publish: str, mo
     monkeypatch.setattr(planning, "WAVE_ITEMS", 4)
     filled(house)
     crash(house, POINTS[0], publish)
-    for point in POINTS[1:]:
+    # A run that is published at once is published by then, and never comes to the next point of publish again.
+    for point in [point for point in POINTS[1:] if (publish, point) != ("run", "publish.after_marker")]:
         crash(house, point, publish, resume=True)
     finished(house)

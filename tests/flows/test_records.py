@@ -36,7 +36,7 @@ def test_a_record_of_another_version_is_left_out(tmp_path: Path) -> None:
     assert runs.all() == []
     with pytest.raises(ConfigurationError, match="another version"):
         runs.load("old")
-    with pytest.raises(ConfigurationError, match="no run 'new'.* the latest are old"):
+    with pytest.raises(ConfigurationError, match=r"no run 'new'.* the latest are old"):
         runs.load("new")
 
 

@@ -130,7 +130,7 @@ def check(world: World, partitions: int, complete: bool) -> None:
     rows = world.rows()
     assert len({row["item_id"] for row in rows}) == len(rows)
     live = {row["item_id"]: row for row in rows if row["status"] != "gone"}
-    for number, (pages, version, bad) in world.objects.items():
+    for number, (pages, version, _) in world.objects.items():
         if complete or number % 2 == 0:
             uri = f"file:///source/{number:02}"
             for page in range(1, pages + 1):
