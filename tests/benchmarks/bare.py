@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def loop(pipeline: str, files: list[Path], output: Path) -> dict[str, float]:
     operators = [(step.name, step.operator) for step in bind(load(pipeline)).steps]
     assert all(isinstance(operator, ItemOperator) for _, operator in operators), "the bare loop is over items"
     models = {name: operator.load() for name, operator in operators}
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     results = []
     clock = time.perf_counter
     for path in files:

@@ -51,9 +51,9 @@ def draw_large(destination: Path, count: int, size: tuple[int, int] = LARGE) -> 
         rng = np.random.default_rng([SEED, index])
         x, y = rng.integers(whole[0] - width + 1), rng.integers(whole[1] - height + 1)
         picture = scenes[index % len(scenes)][y : y + height, x : x + width]
-        picture = cv2.convertScaleAbs(picture, alpha=rng.uniform(0.8, 1.1), beta=-16)
-        picture = cv2.add(picture, np.roll(grain, int(rng.integers(height)), axis=0))
-        cv2.imwrite(str(destination / f"photo_{index:06}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        lit = cv2.convertScaleAbs(picture, alpha=rng.uniform(0.8, 1.1), beta=-16)
+        grainy = cv2.add(lit, np.roll(grain, int(rng.integers(height)), axis=0))
+        cv2.imwrite(str(destination / f"photo_{index:06}.jpg"), grainy, [cv2.IMWRITE_JPEG_QUALITY, 95])
 
 
 def warm(folder: Path) -> None:
