@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -147,10 +148,17 @@ def execute(work: Work, watch: Watch | None = None) -> None:
                 num_gpus=wants.gpus or None,
                 compute=ActorPoolStrategy(size=pool.workers),
             )
+        failure: SwathError | None = None
         try:
             dataset.write_parquet(rows, filesystem=filesystem, mode=SaveMode.APPEND)
         except (ray.exceptions.RayError, RuntimeError, TimeoutError, OSError) as error:
-            raise _failure(error) from error
+            failure = _failure(error)
+        # Ray ends actors when nobody refers to them any more, and the frames of an error, or of a cycle, do: they
+        # would keep the CPUs that the next wave waits for.
+        del dataset
+        gc.collect()
+        if failure is not None:
+            raise failure
 
 
 class RayWorker:
