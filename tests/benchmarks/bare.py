@@ -27,8 +27,9 @@ from swath.operators.core.geometry import IDENTITY
 def loop(pipeline: str, files: list[Path], output: Path) -> dict[str, float]:
     """Seconds by operator, of reading and of writing the results; `cpu`: of the whole process."""
     limit_threads(1)  # one loop a core
-    operators = [(step.name, step.operator) for step in bind(load(pipeline)).steps]
-    assert all(isinstance(operator, ItemOperator) for _, operator in operators), "the bare loop is over items"
+    steps = bind(load(pipeline)).steps
+    operators = [(step.name, step.operator) for step in steps if isinstance(step.operator, ItemOperator)]
+    assert len(operators) == len(steps), "the bare loop is over items"
     models = {name: operator.load() for name, operator in operators}
     spent: dict[str, float] = defaultdict(float)
     results = []
