@@ -28,8 +28,9 @@ def show(console: Console, what: RenderableType) -> None:
     if console.is_terminal:
         console.print(what)
         return
-    with console.capture() as captured:
-        console.print(what, width=WIDE, no_wrap=True, crop=False)
+    wide = Console(file=console.file, width=WIDE, highlight=False)
+    with wide.capture() as captured:
+        wide.print(what)
     console.file.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
 
 
@@ -52,6 +53,11 @@ def human_seconds(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
+class _Bar(BarColumn):
+    def render(self, task: Task) -> Any:
+        return super().render(task) if task.total is not None else Text("")
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         rate = task.finished_speed or task.speed
@@ -72,7 +78,7 @@ class LiveReporter:
     """A spinner for the phase, a line for each stage."""
 
     def __init__(self, console: Console) -> None:
-        bar = [BarColumn(bar_width=20)] if console.width >= NARROW else []
+        bar = [_Bar(bar_width=20)] if console.width >= NARROW else []
         self.progress = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
