@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,11 @@ def read(uri: str) -> bytes:
     Raises FileNotFoundError where it is gone, PermissionError, or StorageUnavailable when patience ends.
     """
     if is_local(uri):
-        return attempt(uri, local_path(uri).read_bytes, patience_s=0)
+        path = local_path(uri)
+        try:
+            return path.read_bytes()
+        except OSError:  # what words the error costs as much again as reading: only a bad file pays for it
+            return attempt(uri, path.read_bytes, patience_s=0)
 
     def fetch() -> bytes:
         store, path = filesystem(uri)
@@ -80,7 +85,15 @@ def read(uri: str) -> bytes:
 
 
 def read_many(uris: Iterable[str], threads: int = 16) -> Iterator[bytes | Exception]:
-    """The contents of the objects in their order, or what `read` raised; at most 2 x `threads` are held ahead."""
+    """The contents of the objects in their order, or what `read` raised; at most 2 x `threads` are held ahead.
+
+    A local disk waits for nothing that many threads could fill: there it is two.
+    """
+    uris = iter(uris)
+    first = next(uris, None)
+    if first is None:
+        return
+    threads, uris = min(threads, 2) if is_local(first) else threads, chain((first,), uris)
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
         ahead: deque[Future[bytes]] = deque()
         try:
