@@ -127,9 +127,9 @@ class Driver:
     @cached_property
     def plan(self) -> Plan:
         """What there is to do; made and kept the first time, and anew where the operators are others by now."""
-        plan = self.runs.plan(self.run_id)
+        found, plan = self.listing(), self.runs.plan(self.run_id)
         if plan is None or (plan.fingerprint != self.bound.fingerprint and WHOLE_RUN not in self.done()):
-            plan = self._make_plan(self.listing())
+            plan = self._make_plan(found)
         crash_point("planned")
         self.record.waves = len(plan.waves)
         self.record.items, self.record.unchanged, self.record.why = plan.items, plan.unchanged, plan.why
