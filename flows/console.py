@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -21,6 +22,8 @@ NARROW = 100
 WIDE = 10_000
 """Columns of output that is no terminal: a script's lines are never broken."""
 BUSIEST = 6
+LABELS = 12
+"""Columns of the names at the left of a summary, with their gap."""
 
 
 def show(console: Console, what: RenderableType) -> None:
@@ -188,11 +191,11 @@ def print_record(console: Console, record: Record) -> None:
     rate = f", {record.throughput:,.1f} items/s" if record.items and record.throughput >= 0.05 else ""
     grid.add_row("took", human_seconds(record.seconds) + rate)
     if record.items and record.phases:
-        grid.add_row("", " · ".join(f"{name} {human_seconds(spent)}" for name, spent in record.phases.items()))
+        _add(grid, console, "", [f"{name} {human_seconds(spent)}" for name, spent in record.phases.items()])
     if record.items and record.operators:
         busiest = sorted(record.operators.items(), key=lambda one: -one[1])[:BUSIEST]
-        spent = " · ".join(f"{name} {human_seconds(seconds)}" for name, seconds in busiest)
-        grid.add_row("operators", f"{spent} [dim](all workers together)[/]")
+        spent = [f"{name} {human_seconds(seconds)}" for name, seconds in busiest]
+        _add(grid, console, "operators", [*spent, "[dim]all workers together[/]"])
     show(console, grid)
 
 
@@ -207,6 +210,17 @@ def record_json(record: Record) -> dict[str, Any]:
     for name, stage in told["stages"].items():
         stage["seconds"] = round(sum(record.operators.get(step, 0.0) for step in name.split(" + ")), 4)
     return told
+
+
+def _add(grid: Table, console: Console, name: str, parts: list[str]) -> None:
+    """A row with the parts, broken only between them."""
+    room = (console.width if console.is_terminal else WIDE) - LABELS
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]} · {part}"
+        lines = [*lines[:-1], longer] if cell_len(Text.from_markup(longer).plain) <= room else [*lines, part]
+    for index, line in enumerate(lines):
+        grid.add_row("" if index else name, line)
 
 
 def _styled(record: Record) -> str:

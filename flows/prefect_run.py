@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -73,13 +74,13 @@ def publish_artifacts(driver: Driver, error: BaseException | None = None) -> Non
     for one in judged.values():
         for reason, count in one.settled.reasons.items():
             reasons[reason] = reasons.get(reason, 0) + count
-    key = f"{record.pipeline}-{record.run_id}".lower().replace("_", "-")
-    create_markdown_artifact(
-        summary(record, error), key=f"{key}-summary", description=f"What came out of {record.run_id}"
-    )
+    # One key a pipeline: the UI shows its runs as versions of the same artifact.
+    key = re.sub("[^a-z0-9]+", "-", record.pipeline.lower()).strip("-") or "run"
+    of_run = f"of run {record.run_id}"
+    create_markdown_artifact(summary(record, error), key=f"{key}-summary", description=f"What came out {of_run}")
     if reasons:
         rows = [{"reason": name, "items": count} for name, count in sorted(reasons.items(), key=lambda one: -one[1])]
-        create_table_artifact(rows, key=f"{key}-rejects", description="Rejected items, by reason")
+        create_table_artifact(rows, key=f"{key}-rejects", description=f"Rejected items {of_run}, by reason")
     checks = [
         {
             "result": "passed" if check.success else "failed" if check.severity == "error" else "warning",
@@ -94,12 +95,12 @@ def publish_artifacts(driver: Driver, error: BaseException | None = None) -> Non
     ]
     if checks:
         checks.sort(key=lambda one: ("failed", "warning", "passed").index(str(one["result"])))
-        said = f"What the audit checked: {len(checks):,} checks"
+        said = f"The {len(checks):,} checks {of_run}, failed ones first"
         create_table_artifact(checks[:CELLS], key=f"{key}-audit", description=said)
     docs = storage.join(driver.runs.folder(record.run_id), "docs")
     for name in storage.list_names(storage.join(docs, record.run_id))[:1]:
         page = storage.join(docs, record.run_id, name)
-        said = f"The audit's page, for browsers that may open it from here: {page}"
+        said = f"The audit's page {of_run}: {page}"
         create_link_artifact(page, key=f"{key}-docs", link_text=name, description=said)
 
 
@@ -112,9 +113,8 @@ def summary(record: Record, error: BaseException | None = None) -> str:
     if error is not None:
         lines += [f"> {scrubbed(str(error) or type(error).__name__)}", ""]
     lines += [
-        "| | |",
-        "|---|---|",
         f"| run | `{record.run_id}` |",
+        "|---|---|",
         f"| source | `{record.source}` |",
         f"| items | {record.items:,} pending, {record.unchanged:,} unchanged, {record.gone:,} gone |",
     ]

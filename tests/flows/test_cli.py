@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -171,27 +172,40 @@ MISTAKES = [
     (["sql", "DELETE FROM items"], 2, "may only read"),
     (["sql", "SELECT * FROM nosuch"], 2, "holds no table yet"),
     (["sql", "SELECT 1", "--format", "xml"], 2, "parquet"),
-    (["describe", "nosuch"], 2, "there is no view"),
-    (["export", "nosuch", "out"], 2, "there is no view"),
+    (["describe", "nosuch"], 2, "holds no table yet"),
+    (["export", "nosuch", "out"], 2, "holds no table yet"),
     (["nosuch"], 2, "No such command"),
 ]
 
 
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
+    """What each of them led to, in a folder of its own; two at a time."""
+
+    def make(arguments: list[str]) -> tuple[Path, subprocess.CompletedProcess[str]]:
+        folder = tmp_path_factory.mktemp("mistake")
+        (folder / "photos").mkdir()
+        (folder / "broken.yaml").write_text("name: x\nsteps:\n - decode: {\n")
+        (folder / "unknown.yaml").write_text("name: x\nsteps:\n - decodex\n")
+        (folder / "field.yaml").write_text("name: x\nsteps:\n - decode:\n     nosuch: 1\n")
+        return folder, swath(folder, *arguments)
+
+    with ThreadPoolExecutor(2) as pool:
+        done = pool.map(make, [arguments for arguments, _, _ in MISTAKES])
+        return {" ".join(arguments): one for (arguments, _, _), one in zip(MISTAKES, done, strict=True)}
+
+
 @pytest.mark.parametrize(("arguments", "code", "said"), MISTAKES, ids=[" ".join(one[0]) for one in MISTAKES])
 def test_a_mistake_is_one_sentence_and_leaves_nothing(
-    tmp_path: Path, arguments: list[str], code: int, said: str
+    mistakes: dict[str, tuple[Path, subprocess.CompletedProcess[str]]], arguments: list[str], code: int, said: str
 ) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "broken.yaml").write_text("name: x\nsteps:\n - decode: {\n")
-    (tmp_path / "unknown.yaml").write_text("name: x\nsteps:\n - decodex\n")
-    (tmp_path / "field.yaml").write_text("name: x\nsteps:\n - decode:\n     nosuch: 1\n")
-    done = swath(tmp_path, *arguments)
+    folder, done = mistakes[" ".join(arguments)]
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "warehouse").exists()
-    assert not (tmp_path / "out").exists()
+    assert not (folder / "warehouse").exists()
+    assert not (folder / "out").exists()
 
 
 def test_a_fault_of_ours_is_one_line_and_its_place_on_demand(tmp_path: Path) -> None:

@@ -105,3 +105,14 @@ def test_json_has_seconds_of_each_stage_and_no_request(tmp_path: Path) -> None:
     )
     assert told["stages"][STAGE]["seconds"] == 1.75
     assert "request" not in told
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_figures_are_not_parted_from_their_units(width: int) -> None:
+    phases = dict.fromkeys(("manifest", "plan", "execute", "settle", "audit", "publish"), 1.234)
+    told = printed(
+        record(status=State.PUBLISHED, items=3, phases=phases, operators={"a" * 9: 1.0, "b" * 20: 2.0}), width
+    )
+    lines = told.splitlines()
+    assert all(any(f"{name} 1.2 s" in line for line in lines) for name in phases), told
+    assert max(map(len, lines)) <= width

@@ -87,19 +87,20 @@ def test_a_run_that_is_held_back_is_a_failed_flow_run_with_our_sentence(told: di
 
 def test_results_are_artifacts_with_readable_keys(told: dict[str, Any]) -> None:
     record: Record = told["record"]
-    by_key = {artifact["key"]: artifact for artifact in told["artifacts"] if artifact["key"]}
-    start = f"photos-{record.run_id.lower()}"
-    assert "## photos" in by_key[f"{start}-summary"]["data"]
-    assert f"`{record.run_id}`" in by_key[f"{start}-summary"]["data"]
-    checks = json.loads(by_key[f"{start}-audit"]["data"])
-    assert {"result", "check", "observed", "expected"} <= set(checks[0])
-    assert "wave-00001.html" in by_key[f"{start}-docs"]["data"]
-    (rejects,) = [artifact for key, artifact in by_key.items() if key.endswith("-rejects")]
-    assert json.loads(rejects["data"])[0]["items"] == 6
-    held = next(a["data"] for k, a in by_key.items() if k.endswith("-summary") and not k.startswith(start))
-    assert "held back by its audit" in held
-    failed = next(json.loads(a["data"]) for k, a in by_key.items() if k.endswith("-audit") and not k.startswith(start))
-    assert failed[0]["result"] == "failed", "what failed comes first"
+    good, bad = (
+        {one["key"]: one for one in told["artifacts"] if one["flow_run_id"] == run["id"] and one["key"]}
+        for run in told["flow_runs"]
+    )
+    assert set(good) == {"photos-summary", "photos-audit", "photos-docs"}
+    assert set(bad) == {*good, "photos-rejects"}
+    assert all(record.run_id in artifact["description"] for artifact in good.values())
+    assert "## photos: published" in good["photos-summary"]["data"]
+    assert f"`{record.run_id}`" in good["photos-summary"]["data"]
+    assert {"result", "check", "observed", "expected"} <= set(json.loads(good["photos-audit"]["data"])[0])
+    assert "wave-00001.html" in good["photos-docs"]["data"]
+    assert json.loads(bad["photos-rejects"]["data"])[0]["items"] == 6
+    assert "held back by its audit" in bad["photos-summary"]["data"]
+    assert json.loads(bad["photos-audit"]["data"])[0]["result"] == "failed", "what failed comes first"
 
 
 def test_the_server_of_a_run_is_gone_with_it_and_kept_its_state_in_our_home(told: dict[str, Any]) -> None:

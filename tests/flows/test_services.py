@@ -59,7 +59,6 @@ def home() -> Iterator[Path]:
             assert not marked(place)
 
 
-@pytest.mark.slow
 def test_services_are_up_once_however_often_they_are_started(home: Path) -> None:
     before = json.loads(swath(home, "status", "--json").stdout)
     assert {name: service["up"] for name, service in before.items()} == {"prefect": True, "ray": True, "audit": True}
@@ -68,7 +67,6 @@ def test_services_are_up_once_however_often_they_are_started(home: Path) -> None
     assert {name: s["pid"] for name, s in after.items()} == {name: s["pid"] for name, s in before.items()}
 
 
-@pytest.mark.slow
 def test_nothing_listens_beyond_this_machine(home: Path) -> None:
     ours = {process.pid for process in marked(home)}
     listening = [one for one in psutil.net_connections("tcp") if one.pid in ours and one.status == psutil.CONN_LISTEN]
@@ -76,7 +74,6 @@ def test_nothing_listens_beyond_this_machine(home: Path) -> None:
     assert {one.laddr.ip.removeprefix("::ffff:") for one in listening} <= {"127.0.0.1", "::1"}
 
 
-@pytest.mark.slow
 def test_a_run_uses_them_and_leaves_them_up(home: Path) -> None:
     done = swath(home, "run", "photos", "photos", "--json")
     assert done.returncode == 0, done.stderr
@@ -90,7 +87,6 @@ def test_a_run_uses_them_and_leaves_them_up(home: Path) -> None:
     assert not (home / "prefect-of-a-run.log").exists(), "no Prefect server of its own"
 
 
-@pytest.mark.slow
 def test_other_credentials_are_said_and_another_ray_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWATH_HOME", str(home))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone-else")
@@ -100,7 +96,6 @@ def test_other_credentials_are_said_and_another_ray_is_used(home: Path, monkeypa
     assert "someone-else" not in said[0] + (home / "services.json").read_text()
 
 
-@pytest.mark.slow
 def test_what_a_killed_head_leaves_behind_is_ended_too(home: Path) -> None:
     head = json.loads((home / "services.json").read_text())["ray"]["pid"]
     os.kill(head, signal.SIGKILL)
