@@ -6,24 +6,29 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from swath.flows.command import (
+    busy,
+    check_reason,
+    driving,
+    err,
+    make_request,
+    out,
+    print_record,
+    print_services,
+    ray_address,
+    say,
+    tell,
+)
 from swath.flows.terminal import keep_for_python
-from swath.schemas.errors import ConfigurationError, SourceError, SwathError
-
-if TYPE_CHECKING:
-    from swath.flows.records import Record, Request
-
+from swath.schemas.errors import SwathError
 
 app = typer.Typer(
     name="swath",
@@ -33,8 +38,6 @@ app = typer.Typer(
     add_completion=False,
     help="Images in object storage go in; tables that can be trusted come out.",
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 
 def _examples(*lines: str) -> str:
@@ -104,9 +107,11 @@ def run(
     """Process what is new or changed in SOURCE and publish it."""
     from swath.flows import process
 
-    request = _request(pipeline, source, warehouse, include, exclude, partition_by, settings, limit, max_rejects, ray)
-    with _driving(request.ray, direct) as drive:
-        _told(lambda: drive(partial(process.start, request)), request.warehouse, as_json)
+    request = make_request(
+        pipeline, source, warehouse, include, exclude, partition_by, settings, limit, max_rejects, ray
+    )
+    with driving(request.ray, direct) as drive:
+        tell(lambda: drive(partial(process.start, request)), request.warehouse, as_json)
 
 
 @app.command(epilog=_examples("swath plan documents ./scans", "swath plan photos s3://shop/2026 --limit 1000 --json"))
@@ -125,8 +130,8 @@ def plan(
     """Show what a run would do: items, waves, stages, workers, memory, time. Does nothing."""
     from swath.flows import preview
 
-    request = _request(pipeline, source, warehouse, include, exclude, partition_by, settings, limit, None, ray)
-    with _busy("listing and planning"):
+    request = make_request(pipeline, source, warehouse, include, exclude, partition_by, settings, limit, None, ray)
+    with busy("listing and planning"):
         found = preview.preview(request)
     if as_json:
         print(found.model_dump_json(indent=1))
@@ -151,9 +156,9 @@ def resume(
     if ray is None and record is not None:  # the head of `swath up` has come and gone since
         before = record.request.ray
         ray = "auto" if before == "local" or before.startswith("127.0.0.1:") else before
-    address = _address(ray or "auto")
-    with _driving(address, direct) as drive:
-        _told(lambda: drive(partial(process.resume, warehouse, run_id, ray=address)), warehouse, as_json)
+    address = ray_address(ray or "auto")
+    with driving(address, direct) as drive:
+        tell(lambda: drive(partial(process.resume, warehouse, run_id, ray=address)), warehouse, as_json)
 
 
 @app.command(epilog=_examples("swath runs", "swath runs --json"))
@@ -188,7 +193,7 @@ def publish(
     """Publish a run that its audit held back, on the record."""
     from swath.flows import process
 
-    _print_record(process.publish(warehouse, run_id, force), as_json)
+    print_record(process.publish(warehouse, run_id, force), as_json)
 
 
 @app.command(epilog=_examples("swath discard --run 20260501T101500-3fa2c1"))
@@ -196,7 +201,7 @@ def discard(run_id: RunId, warehouse: Warehouse = HOUSE, as_json: Json = False) 
     """Drop what an unpublished run has staged."""
     from swath.flows import process
 
-    _print_record(process.discard(warehouse, run_id), as_json)
+    print_record(process.discard(warehouse, run_id), as_json)
 
 
 @app.command(
@@ -275,7 +280,7 @@ def export(
     """Write a view as flat, partitioned, plain files, for people without a lake."""
     from swath.flows.export import export as write
 
-    with _busy(f"writing {view}"):
+    with busy(f"writing {view}"):
         done = write(warehouse, view, destination, format.value, overwrite=overwrite)
     if as_json:
         print(json.dumps(done.__dict__, indent=1))
@@ -297,7 +302,7 @@ def rejects(
     from swath.flows import query as views
     from swath.flows.results import write_result
 
-    _check_reason(reason)
+    check_reason(reason)
     where = f"WHERE reject_reason = '{reason}'" if reason else ""
     columns = "reject_reason AS reason, reject_operator AS operator, source_uri, page, reject_message AS message"
     query = f"SELECT {columns} FROM rejects {where} ORDER BY ALL LIMIT {limit}"
@@ -315,11 +320,11 @@ def retry(
     """Try rejected items again, as the latest run of each pipeline asked for them."""
     from swath.flows import process
 
-    _check_reason(reason)
-    address = _address(ray)
+    check_reason(reason)
+    address = ray_address(ray)
     requests = process.retries(warehouse, reason, address)
     records, failures = [], []
-    with _driving(address, direct) as drive:
+    with driving(address, direct) as drive:
         for request in requests:
             try:
                 records.append(drive(partial(process.start, request)))
@@ -331,7 +336,7 @@ def retry(
         print(json.dumps([record_json(record) for record in records], indent=1))
     else:
         for record in records:
-            _print_record(record, as_json)
+            print_record(record, as_json)
     if failures:
         raise failures[0]
 
@@ -341,9 +346,9 @@ def up() -> None:
     """Start a local Prefect server with its UI, a Ray head with its dashboard, and a warm audit worker."""
     from swath.flows import services
 
-    with _busy("starting Prefect, Ray and the audit worker"):
+    with busy("starting Prefect, Ray and the audit worker"):
         started = services.up()
-    _print_services(started)
+    print_services(started)
 
 
 @app.command(epilog=_examples("swath down"))
@@ -351,7 +356,7 @@ def down() -> None:
     """Stop what `swath up` started."""
     from swath.flows import services
 
-    with _busy("stopping"):
+    with busy("stopping"):
         stopped = services.down()
     out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was up")
 
@@ -365,7 +370,7 @@ def status(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        _print_services(found)
+        print_services(found)
 
 
 @app.command(epilog=_examples("swath doctor", "swath doctor --json"))
@@ -390,7 +395,7 @@ def demo(
     """Draw a small survey, documents and photos, run them, and show what came out."""
     from swath.flows.demo.show import show
 
-    show(out, err, folder, _address(ray))
+    show(out, err, folder, ray_address(ray))
 
 
 def main() -> None:
@@ -403,7 +408,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
-        _say("interrupted; nothing half-made is visible. `swath resume` goes on")
+        say("interrupted; nothing half-made is visible. `swath resume` goes on")
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
@@ -412,7 +417,7 @@ def main() -> None:
         if debug:
             raise
         code = error.exit_code if isinstance(error, SwathError) else 1
-        _say(_sentence(error))
+        say(_sentence(error))
     else:
         return
     sys.exit(code)
@@ -427,118 +432,6 @@ def _sentence(error: Exception) -> str:
         f"[red]error:[/] {type(error).__name__}: {escape(what)}. That is a fault in swath or in an operator; "
         "SWATH_DEBUG=1 shows where"
     )
-
-
-def _say(text: str) -> None:
-    err.print(text, soft_wrap=True)
-
-
-def _busy(doing: str) -> AbstractContextManager[object]:
-    """A spinner, where there is a terminal."""
-    return err.status(doing) if err.is_terminal else nullcontext()
-
-
-def _request(
-    pipeline: str,
-    source: str,
-    warehouse: str,
-    include: list[str] | None,
-    exclude: list[str] | None,
-    partition_by: str | None,
-    settings: list[str] | None,
-    limit: int | None,
-    max_rejects: float | None,
-    ray: str,
-) -> Request:
-    from swath.flows.binding import bind, load, override
-    from swath.flows.records import Request
-    from swath.infra import storage
-
-    loaded = override(load(pipeline), settings or [])
-    bind(loaded)  # every mistake in it is found before anything is made or started
-    source = storage.normalize(source)
-    if storage.is_local(source) and not storage.local_path(source).exists():
-        raise SourceError(f"{storage.local_path(source)}: there is no such folder or file")
-    return Request(
-        pipeline=loaded.pipeline,
-        source=source,
-        warehouse=storage.normalize(warehouse),
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        partition_by=partition_by,
-        limit=limit,
-        max_rejects=max_rejects,
-        ray=_address(ray),
-    )
-
-
-def _address(ray: str) -> str:
-    from swath.flows import services
-
-    return services.ray_address(ray, _say)
-
-
-def _check_reason(reason: str | None) -> None:
-    from swath.schemas.items import Reason
-
-    if reason and reason not in list(Reason):
-        raise ConfigurationError(f"there is no reason {reason!r}; they are {', '.join(Reason)}")
-
-
-@contextmanager
-def _driving(ray: str, direct: bool) -> Iterator[Callable[[Callable[..., Record]], Record]]:
-    """How runs are driven: with Prefect unless told otherwise, and each with a reporter."""
-    from swath.flows import services
-    from swath.flows.console import reporter
-
-    with_prefect = not direct and ray != "off"
-
-    def drive(run: Callable[..., Record]) -> Record:
-        with reporter(err) as report:
-            return run(reporter=report, prefect=with_prefect, audit_socket=services.audit_socket())
-
-    with services.prefect_server() if with_prefect else nullcontext():
-        yield drive
-
-
-def _told(drive: Callable[[], Record], warehouse: str, as_json: bool) -> None:
-    """Drives a run and prints what came out of it, also where it failed."""
-    from swath.flows.records import Runs
-
-    began = datetime.now(UTC)
-    try:
-        record = drive()
-    except SwathError:
-        latest = next(Runs(warehouse).newest(), None)
-        ended = latest is not None and latest.finished_at is not None and latest.finished_at >= began
-        if latest is not None and ended and (as_json or latest.items):
-            _print_record(latest, as_json)
-        raise
-    _print_record(record, as_json)
-
-
-def _print_record(record: Record, as_json: bool) -> None:
-    from swath.flows.console import print_record, record_json
-
-    if as_json:
-        print(json.dumps(record_json(record), indent=1))
-    else:
-        print_record(out, record)
-
-
-def _print_services(services: dict[str, dict[str, object]]) -> None:
-    from swath.flows.console import listing, show
-
-    if not services:
-        out.print("nothing is up; [cyan]swath up[/] starts a Prefect server, a Ray head and a warm audit worker")
-        return
-    table = listing("service", "state", "pid", "where")
-    for name, service in services.items():
-        state = "[green]up[/]" if service["up"] else "[red]gone[/]"
-        if service["up"] and service.get("same_environment") is False:
-            state = "[yellow]up, with other AWS_* or SWATH_* variables: not used[/]"
-        table.add_row(name, state, str(service["pid"]), str(service.get("url") or service.get("socket", "")))
-    show(out, table)
 
 
 if __name__ == "__main__":
