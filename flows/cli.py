@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from swath.flows.command import (
+from swath.flows.console.command import (
     busy,
     check_reason,
     driving,
@@ -27,7 +27,7 @@ from swath.flows.command import (
     say,
     tell,
 )
-from swath.flows.terminal import keep_for_python
+from swath.flows.console.terminal import keep_for_python
 from swath.schemas.errors import SwathError
 
 app = typer.Typer(
@@ -105,7 +105,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Process what is new or changed in SOURCE and publish it."""
-    from swath.flows import process
+    from swath.flows.run import process
 
     request = make_request(
         pipeline, source, warehouse, include, exclude, partition_by, settings, limit, max_rejects, ray
@@ -128,7 +128,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what a run would do: items, waves, stages, workers, memory, time. Does nothing."""
-    from swath.flows import preview
+    from swath.flows.console import preview
 
     request = make_request(pipeline, source, warehouse, include, exclude, partition_by, settings, limit, None, ray)
     with busy("listing and planning"):
@@ -148,8 +148,8 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Finish a run that was killed or failed; what is done is not done again."""
-    from swath.flows import process
-    from swath.flows.records import Runs, State
+    from swath.flows.run import process
+    from swath.flows.run.records import Runs, State
 
     runs = Runs(warehouse)
     record = runs.load(run_id) if run_id else runs.latest(State.RUNNING, State.FAILED)
@@ -164,8 +164,8 @@ def resume(
 @app.command(epilog=_examples("swath runs", "swath runs --json"))
 def runs(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """List the runs of a warehouse, the newest first."""
-    from swath.flows.console import human_seconds, listing, record_json, show
-    from swath.flows.records import Runs
+    from swath.flows.console.report import human_seconds, listing, record_json, show
+    from swath.flows.run.records import Runs
 
     records = Runs(warehouse).all()[::-1]
     if as_json:
@@ -191,7 +191,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Publish a run that its audit held back, on the record."""
-    from swath.flows import process
+    from swath.flows.run import process
 
     print_record(process.publish(warehouse, run_id, force), as_json)
 
@@ -199,7 +199,7 @@ def publish(
 @app.command(epilog=_examples("swath discard --run 20260501T101500-3fa2c1"))
 def discard(run_id: RunId, warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """Drop what an unpublished run has staged."""
-    from swath.flows import process
+    from swath.flows.run import process
 
     print_record(process.discard(warehouse, run_id), as_json)
 
@@ -217,8 +217,8 @@ def sql(
     output: Annotated[str | None, typer.Option("--output", "-o", help="A file or s3:// object to write to.")] = None,
 ) -> None:
     """Query the published tables, read-only."""
-    from swath.flows import query as views
-    from swath.flows.results import write_result
+    from swath.flows.ask import query as views
+    from swath.flows.ask.results import write_result
 
     write_result(views.sql(warehouse, query), format.value, output)
 
@@ -226,8 +226,8 @@ def sql(
 @app.command(epilog=_examples("swath tables", "swath tables --json"))
 def tables(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """List the views with their rows."""
-    from swath.flows import query
-    from swath.flows.console import listing, show
+    from swath.flows.ask import query
+    from swath.flows.console.report import listing, show
 
     found = query.tables(warehouse)
     if as_json:
@@ -246,8 +246,8 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Show the columns of a view: types, units, docs."""
-    from swath.flows import query
-    from swath.flows.console import listing, show
+    from swath.flows.ask import query
+    from swath.flows.console.report import listing, show
     from swath.schemas.views import sql_type
 
     found = query.describe(warehouse, view)
@@ -278,7 +278,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a view as flat, partitioned, plain files, for people without a lake."""
-    from swath.flows.export import export as write
+    from swath.flows.ask.export import export as write
 
     with busy(f"writing {view}"):
         done = write(warehouse, view, destination, format.value, overwrite=overwrite)
@@ -299,8 +299,8 @@ def rejects(
     as_json: Json = False,
 ) -> None:
     """List the items that could not be processed, with the reason."""
-    from swath.flows import query as views
-    from swath.flows.results import write_result
+    from swath.flows.ask import query as views
+    from swath.flows.ask.results import write_result
 
     check_reason(reason)
     where = f"WHERE reject_reason = '{reason}'" if reason else ""
@@ -318,7 +318,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Try rejected items again, as the latest run of each pipeline asked for them."""
-    from swath.flows import process
+    from swath.flows.run import process
 
     check_reason(reason)
     address = ray_address(ray)
@@ -331,7 +331,7 @@ def retry(
             except SwathError as error:
                 failures.append(error)
     if as_json:
-        from swath.flows.console import record_json
+        from swath.flows.console.report import record_json
 
         print(json.dumps([record_json(record) for record in records], indent=1))
     else:
@@ -344,7 +344,7 @@ def retry(
 @app.command(epilog=_examples("swath up && swath run photos ./pictures && swath status"))
 def up() -> None:
     """Start a local Prefect server with its UI, a Ray head with its dashboard, and a warm audit worker."""
-    from swath.flows import services
+    from swath.flows.local import services
 
     with busy("starting Prefect, Ray and the audit worker"):
         started = services.up()
@@ -354,7 +354,7 @@ def up() -> None:
 @app.command(epilog=_examples("swath down"))
 def down() -> None:
     """Stop what `swath up` started."""
-    from swath.flows import services
+    from swath.flows.local import services
 
     with busy("stopping"):
         stopped = services.down()
@@ -364,7 +364,7 @@ def down() -> None:
 @app.command(epilog=_examples("swath status", "swath status --json"))
 def status(as_json: Json = False) -> None:
     """Show what `swath up` started, and where its pages are."""
-    from swath.flows import services
+    from swath.flows.local import services
 
     found = services.status()
     if as_json:
@@ -376,7 +376,7 @@ def status(as_json: Json = False) -> None:
 @app.command(epilog=_examples("swath doctor", "swath doctor --json"))
 def doctor(as_json: Json = False) -> None:
     """Show what is installed, what is missing, and how to get it."""
-    from swath.flows.doctor import examine, print_findings
+    from swath.flows.console.doctor import examine, print_findings
 
     findings = examine()
     if as_json:

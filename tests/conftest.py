@@ -62,7 +62,7 @@ def any_warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: p
 def audit_socket() -> Iterator[Path]:
     """A warm audit worker for the whole session: importing Great Expectations takes seconds."""
     folder = Path(tempfile.mkdtemp(prefix="audit-"))
-    command = [sys.executable, "-P", "-m", "swath.flows.audit_worker", "--socket", str(folder / "s")]
+    command = [sys.executable, "-P", "-m", "swath.flows.audit.worker", "--socket", str(folder / "s")]
     with subprocess.Popen([*command, "--parent", str(os.getpid())], env=os.environ) as worker:
         yield folder / "s"
         worker.kill()

@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 
-from swath.flows import engine, process, query, services
-from swath.flows.audit_worker import AuditClient
-from swath.flows.binding import load
-from swath.flows.console import print_record, reporter
+from swath.flows.ask import query
+from swath.flows.ask.results import write_result
+from swath.flows.audit.worker import AuditClient
+from swath.flows.console.report import print_record, reporter
 from swath.flows.demo.draw import draw
-from swath.flows.records import Record, Request, State
-from swath.flows.results import write_result
+from swath.flows.local import services
+from swath.flows.pipelines.binding import load
+from swath.flows.run import process
+from swath.flows.run.records import Record, Request, State
+from swath.flows.work import engine
 from swath.infra import storage
 from swath.infra.s3server import SeaweedFS
 from swath.schemas.errors import MissingDependency

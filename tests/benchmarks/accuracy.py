@@ -16,9 +16,10 @@ from typing import Any
 
 from tests.benchmarks.ocr_receipts import transcript, word_f1
 
-from swath.flows import process, query
-from swath.flows.binding import load
-from swath.flows.records import Request
+from swath.flows.ask import query
+from swath.flows.pipelines.binding import load
+from swath.flows.run import process
+from swath.flows.run.records import Request
 from swath.infra import storage
 
 DATA = Path(__file__).parents[2] / "../shared/data"

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swath.flows.binding import bind, load
-from swath.flows.threads import limit_threads
+from swath.flows.pipelines.binding import bind, load
+from swath.flows.work.threads import limit_threads
 from swath.operators.core.base import ItemOperator, Transform
 from swath.operators.core.geometry import IDENTITY
 

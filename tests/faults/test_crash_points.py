@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from tests.flows.living import House, pipeline
 
-from swath.flows import plan as planning
-from swath.flows.records import State
+from swath.flows.run import plan as planning
+from swath.flows.run.records import State
 from swath.infra import storage
 from swath.schemas.errors import ConfigurationError
 
 CHILD = """
 import os, sys
 from pathlib import Path
-from swath.flows import plan as planning, process
-from swath.flows.audit_worker import AuditClient
-from swath.flows.records import Request, Runs
+from swath.flows.run import plan as planning
+from swath.flows.run import process
+from swath.flows.audit.worker import AuditClient
+from swath.flows.run.records import Request, Runs
 from tests.flows.living import House
 
 planning.WAVE_ITEMS = 4

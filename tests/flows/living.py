@@ -7,8 +7,8 @@ from typing import Any
 
 import duckdb
 
-from swath.flows import process
-from swath.flows.records import Record, Request, Runs
+from swath.flows.run import process
+from swath.flows.run.records import Record, Request, Runs
 from swath.infra import storage
 from swath.infra.lake import Lake
 from swath.schemas.items import object_id

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 
-from swath.flows.binding import bind
-from swath.flows.engine import Work
-from swath.flows.plan import blocks
-from swath.flows.stages import Cluster, fuse, pools
-from swath.flows.worker import Context
+from swath.flows.pipelines.binding import bind
+from swath.flows.run.plan import blocks
+from swath.flows.work.engine import Work
+from swath.flows.work.stages import Cluster, fuse, pools
+from swath.flows.work.worker import Context
 from swath.infra import storage
 from swath.schemas.columns import schema_of
 from swath.schemas.items import MANIFEST, item_id, object_id

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swath.flows.alone import run_alone
+from swath.flows.work.alone import run_alone
 from swath.schemas.items import Reason
 
 GENEROUS = {"seconds": 60, "memory_bytes": 2 << 30}
@@ -79,7 +79,7 @@ def test_nothing_is_left_running_and_no_file_is_left_behind(tmp_path: Path, monk
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     code = (
-        "from swath.flows.alone import run_alone;"
+        "from swath.flows.work.alone import run_alone;"
         f"run_alone('poison:report_pid_and_sleep', {bytes(told)!r}, seconds=60, memory_bytes=1 << 30)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from swath.flows.audit import SKIPPED, audit
-from swath.flows.audit_worker import AuditClient, serve
-from swath.flows.suites import load_suites, shipped_suites
+from swath.flows.audit.gate import SKIPPED, audit
+from swath.flows.audit.suites import load_suites, shipped_suites
+from swath.flows.audit.worker import AuditClient, serve
 from swath.schemas.checks import CHECKS, AuditReport, AuditRequest, Check
 from swath.schemas.columns import schema_of
 from swath.schemas.errors import ConfigurationError, RunFailed, StorageUnavailable, SwathError
@@ -588,7 +588,7 @@ def test_close_ends_what_was_started(tmp_path: Path) -> None:
 
 
 def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
-    script = "from swath.flows.audit_worker import AuditClient; print(AuditClient.start().pid); import os; os._exit(1)"
+    script = "from swath.flows.audit.worker import AuditClient; print(AuditClient.start().pid); import os; os._exit(1)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
     pid = int(done.stdout)
     deadline = time.monotonic() + 20

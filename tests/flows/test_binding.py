@@ -9,7 +9,7 @@ import pytest
 from tests.operators.kit import tiny_classifier
 from tests.operators.own_operators import MeanRed
 
-from swath.flows.binding import Bound, bind, load, override, parse, shipped
+from swath.flows.pipelines.binding import Bound, bind, load, override, parse, shipped
 from swath.schemas.errors import ConfigurationError, ModelError, SwathError
 from swath.schemas.pipeline import Pipeline, Step
 

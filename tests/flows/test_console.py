@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from swath.flows.binding import load
-from swath.flows.console import LiveReporter, PlainReporter, human_seconds, listing, print_record, record_json, show
-from swath.flows.records import Record, Request, State
+from swath.flows.console.report import (
+    LiveReporter,
+    PlainReporter,
+    human_seconds,
+    listing,
+    print_record,
+    record_json,
+    show,
+)
+from swath.flows.pipelines.binding import load
+from swath.flows.run.records import Record, Request, State
 
 STAGE = "exif + decode + assess_quality + perceptual_hash"
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.flows.small_lake import photo, publish
 
-from swath.flows import export as module
-from swath.flows.export import export
+from swath.flows.ask import export as module
+from swath.flows.ask.export import export
 from swath.infra import storage
 from swath.infra.lake import Lake
 from swath.schemas.columns import doc_and_unit

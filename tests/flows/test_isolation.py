@@ -16,9 +16,9 @@ import psutil
 import pytest
 from tests.flows.small_work import draw, make_work, rejects, staged
 
-from swath.flows import engine
-from swath.flows.engine import Work
-from swath.flows.inprocess import execute_here
+from swath.flows.work import engine
+from swath.flows.work.engine import Work
+from swath.flows.work.inprocess import execute_here
 from swath.schemas.errors import RunFailed, StorageUnavailable
 
 TESTS = str(Path(__file__).parents[1])
@@ -170,6 +170,6 @@ def _sidecars() -> list[int]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if "swath.flows.sidecar" in process.cmdline():
+            if "swath.flows.work.sidecar" in process.cmdline():
                 found.append(process.pid)
     return found

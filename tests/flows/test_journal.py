@@ -11,15 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swath.flows import journal
-from swath.flows.journal import BATCH_SECONDS, FIRST_SECONDS, Slot, Touch, resident_bytes
+from swath.flows.work import journal
+from swath.flows.work.journal import BATCH_SECONDS, FIRST_SECONDS, Slot, Touch, resident_bytes
 from swath.schemas.items import Reason
 
 A, B = "a" * 32, "b" * 32
 WORKER = """
 import ctypes, os, sys, time
 import numpy as np
-from swath.flows.journal import Watched
+from swath.flows.work.journal import Watched
 watch = Watched(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
 slot = watch.slot
 slot.touch(["0" * 32], "step")  # from the second touch on, nothing is added to the limit

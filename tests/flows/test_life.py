@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from tests.flows.living import LENGTH, TAG, House, pipeline
 
-from swath.flows import engine, process
-from swath.flows import plan as planning
-from swath.flows.audit_worker import AuditClient
-from swath.flows.records import State
+from swath.flows.audit.worker import AuditClient
+from swath.flows.run import plan as planning
+from swath.flows.run import process
+from swath.flows.run.records import State
+from swath.flows.work import engine
 from swath.infra import storage
 from swath.schemas.errors import AuditFailed, ConfigurationError, RunLocked, SourceError, SwathError
 from swath.schemas.pipeline import Source, Step
@@ -315,7 +316,7 @@ Interfering = Callable[[Callable[[], Any]], None]
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], Any]], None]:
     """Has something done once, at a crash point of the run under test."""
-    from swath.flows import driver
+    from swath.flows.run import driver
 
     def arrange(at: str, action: Callable[[], Any]) -> None:
         due = [action]

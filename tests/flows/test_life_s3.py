@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from tests.flows.living import House, pipeline
 
-from swath.flows.records import State
+from swath.flows.run.records import State
 from swath.infra import storage
 from swath.schemas.errors import SourceError, SwathError, WarehouseError
 
 CHILD = """
 import sys
 from pathlib import Path
-from swath.flows import process
-from swath.flows.records import Request
+from swath.flows.run import process
+from swath.flows.run.records import Request
 process.start(Request.model_validate_json(sys.argv[1]), prefect=False)
 """
 

@@ -15,9 +15,9 @@ import pypdfium2
 import pytest
 import tifffile
 
-from swath.flows import manifest as module
-from swath.flows.manifest import ManifestSummary, build_manifest
-from swath.flows.pages import PageCounter
+from swath.flows.source import manifest as module
+from swath.flows.source.manifest import ManifestSummary, build_manifest
+from swath.flows.source.pages import PageCounter
 from swath.infra import storage
 from swath.schemas.columns import schema_of
 from swath.schemas.errors import ConfigurationError, SourceError
@@ -212,7 +212,7 @@ def test_a_counting_process_that_is_killed_costs_no_file_its_pages(tmp_path: Pat
         assert counter.count(uris[0]).result() == 3
         counts = [counter.count(uri) for uri in uris]
         for child in psutil.Process().children():
-            if "swath.flows.pages" in " ".join(child.cmdline()):
+            if "swath.flows.source.pages" in " ".join(child.cmdline()):
                 child.send_signal(signal.SIGKILL)
         assert [count.result() for count in counts] == [3] * 200
 
@@ -231,7 +231,7 @@ def test_closing_the_counter_drops_what_waits_and_leaves_no_process(tmp_path: Pa
     source = fill(tmp_path / "in", {"a.pdf": pdf(1)})
     counter = PageCounter(1, memory_bytes=2 << 30)
     counter.count(f"file://{source}/a.pdf").result()
-    [child] = [c for c in psutil.Process().children() if "swath.flows.pages" in " ".join(c.cmdline())]
+    [child] = [c for c in psutil.Process().children() if "swath.flows.source.pages" in " ".join(c.cmdline())]
     child.suspend()
     waiting = [counter.count(f"file://{source}/a.pdf") for _ in range(3)]
     started = time.monotonic()

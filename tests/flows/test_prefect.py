@@ -13,10 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from swath.flows import process, services
-from swath.flows.binding import load
 from swath.flows.demo.photos import draw_photos
-from swath.flows.records import Record, Request
+from swath.flows.local import services
+from swath.flows.pipelines.binding import load
+from swath.flows.run import process
+from swath.flows.run.records import Record, Request
 from swath.infra import storage
 from swath.schemas.errors import AuditFailed
 
@@ -110,7 +111,7 @@ def test_the_server_of_a_run_is_gone_with_it_and_kept_its_state_in_our_home(told
 
 
 def test_the_server_of_a_run_ends_when_the_run_is_killed(told: dict[str, Any]) -> None:
-    code = "from swath.flows import services\nwith services.prefect_server() as u: print(u, flush=True); input()"
+    code = "from swath.flows.local import services\nwith services.prefect_server() as u: print(u, flush=True); input()"
     environment = {**os.environ, "SWATH_HOME": str(told["home"])}
     run = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from swath.flows import process
-from swath.flows.binding import load, override, parse
+from swath.flows.console.preview import preview, print_preview
 from swath.flows.demo.photos import draw_photos
-from swath.flows.preview import preview, print_preview
-from swath.flows.records import Request
+from swath.flows.pipelines.binding import load, override, parse
+from swath.flows.run import process
+from swath.flows.run.records import Request
 from swath.infra import storage
 from swath.schemas.errors import ConfigurationError, SourceError
 

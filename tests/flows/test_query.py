@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.flows.small_lake import photo, publish
 
-from swath.flows.query import connect, describe, open_session, sql, tables, write_result
+from swath.flows.ask.query import connect, describe, open_session, sql, tables, write_result
 from swath.infra import storage
 from swath.schemas.checks import CHECKS, AuditReport, Check
 from swath.schemas.columns import schema_of

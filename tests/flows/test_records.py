@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.flows.living import pipeline
 
-from swath.flows.records import Request, Runs, State, scrubbed
+from swath.flows.run.records import Request, Runs, State, scrubbed
 from swath.infra import storage
 from swath.schemas.errors import ConfigurationError
 

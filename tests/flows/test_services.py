@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swath.flows import services
 from swath.flows.demo.photos import draw_photos
+from swath.flows.local import services
 
 
 def swath(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.flows.living import pipeline
 
-from swath.flows.binding import Bound, bind
-from swath.flows.manifest import ManifestSummary
-from swath.flows.plan import MANIFEST_SCHEMA, Plan, make_plan
-from swath.flows.settle import settle
+from swath.flows.pipelines.binding import Bound, bind
+from swath.flows.run.plan import MANIFEST_SCHEMA, Plan, make_plan
+from swath.flows.run.settle import settle
+from swath.flows.source.manifest import ManifestSummary
 from swath.infra import storage
 from swath.infra.lake import Lake
 from swath.schemas.errors import RunFailed

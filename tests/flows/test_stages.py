@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from tests.operators.kit import field_picture, jpeg, png, tiny_classifier
 
-from swath.flows.binding import Bound, bind
-from swath.flows.stages import Cluster, fuse, pools
-from swath.flows.worker import Context, StageWorker
+from swath.flows.pipelines.binding import Bound, bind
+from swath.flows.work.stages import Cluster, fuse, pools
+from swath.flows.work.worker import Context, StageWorker
 from swath.schemas.columns import schema_of
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import MANIFEST, item_id, object_id

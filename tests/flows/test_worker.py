@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from tests.flows.small_work import draw, make_work, rejects, staged
 
-from swath.flows.inprocess import execute_here
-from swath.flows.worker import StageWorker, suspects_of
+from swath.flows.work.inprocess import execute_here
+from swath.flows.work.journal import resident_bytes
+from swath.flows.work.worker import StageWorker, suspects_of
 from swath.infra import storage
 from swath.schemas.errors import RunFailed, StorageUnavailable
 
@@ -88,10 +90,15 @@ def test_a_store_that_fails_for_good_stops_the_run_and_names_the_file(
     assert len({row["item_id"] for row in staged(work)}) == len(staged(work)) == 10
 
 
+def room(more: int) -> int:
+    """A limit so far above what this process, with all that other tests have left in it, has in memory."""
+    return resident_bytes(os.getpid()) + more
+
+
 def test_suspects_are_tried_apart_and_only_culprits_are_rejected(tmp_path: Path) -> None:
     culprits = {"0001": "segfault", "0004": "exit", "0007": "numpy", "0009": "raise"}
     work = make_work(
-        tmp_path / "run", draw(tmp_path / "in", 24), [poison(on=culprits)], workers=1, memory_bytes=500 << 20
+        tmp_path / "run", draw(tmp_path / "in", 24), [poison(on=culprits)], workers=1, memory_bytes=room(400 << 20)
     )
     accuse(work, 1, 2, 3)
     rows = run_first_block(work)
@@ -120,7 +127,7 @@ def test_of_an_object_that_dies_only_its_items_are_rejected(tmp_path: Path) -> N
 
 def test_items_that_together_leak_are_not_rejected(tmp_path: Path) -> None:
     work = make_work(
-        tmp_path / "run", draw(tmp_path / "in", 80), [poison(on={"*": "leak"})], workers=1, memory_bytes=500 << 20
+        tmp_path / "run", draw(tmp_path / "in", 80), [poison(on={"*": "leak"})], workers=1, memory_bytes=room(400 << 20)
     )
     accuse(work, 5)
     assert rejects(run_first_block(work)) == {}
@@ -143,5 +150,5 @@ def test_workers_that_die_while_loading_stop_the_run(tmp_path: Path) -> None:
 def test_this_module_needs_no_ray() -> None:
     import subprocess
 
-    code = "import sys, swath.flows.worker, swath.flows.inprocess; assert 'ray' not in sys.modules"
+    code = "import sys, swath.flows.work.worker, swath.flows.work.inprocess; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

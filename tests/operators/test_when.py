@@ -170,9 +170,7 @@ def test_values_that_do_not_compare_raise_and_are_not_simply_untrue(text: str, i
     ],
 )
 def test_what_is_not_understood_is_refused_and_named(text: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"uses ['\"].+['\"], which is not understood here; compare "
-    ):
+    with pytest.raises(ConfigurationError, match=r"uses ['\"].+['\"], which is not understood here; compare "):
         When(text).check()
 
 

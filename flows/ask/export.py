@@ -1,0 +1,219 @@
+"""Views as plain files for people without a lake: Parquet, CSV, or GeoJSON points."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from swath.flows.ask.query import Session, open_session, relation
+from swath.flows.ask.results import json_value, whole_file, write_csv, write_parquet
+from swath.infra import storage
+from swath.schemas.columns import schema_of
+from swath.schemas.errors import ConfigurationError, QueryError, WarehouseError
+
+Format = Literal["parquet", "csv", "geojson"]
+FILE_ROWS = 1_000_000
+"""Rows of one file at most."""
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""What readers of partitioned folders take for null."""
+_OURS = (".parquet", ".csv", ".geojson")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote."""
+
+    files: int
+    rows: int
+    bytes: int
+    without_position: int = 0
+    """Rows that a GeoJSON export left out, for want of a position."""
+
+
+def export(
+    warehouse: str, view: str, destination: str, format: Format = "parquet", overwrite: bool = False
+) -> Exported:
+    """Writes a view to a local folder or a remote prefix, or to one file where the destination ends in its suffix.
+
+    Parquet and CSV folders are partitioned like the items (`site=a/dt=2026-05-01/part-00000.parquet`); GeoJSON is
+    one file. Memory is flat. A local destination appears whole or not at all; in a remote one each file does.
+    Raises QueryError for an unknown view or one without positions, ConfigurationError where something is there.
+    """
+    target = storage.normalize(destination)
+    with contextlib.closing(open_session(warehouse, view)) as session:
+        found = session.view(view)
+        if format == "geojson" and not {"latitude", "longitude"} <= {column.name for column in found.columns}:
+            pipeline = view.rpartition(".")[0]
+            items = f"{pipeline}.items" if pipeline else "items"
+            raise QueryError(f"{view} has no positions; `{items}` has them (latitude, longitude)")
+        _refuse_existing(target, storage.normalize(warehouse), overwrite)
+        keys = _keys(session, view) if {"item_id", "partition"} <= {column.name for column in found.columns} else []
+        reader = _documented(session.stream(f"SELECT * FROM {relation(view)}"), schema_of(found.columns))
+        if target.endswith(f".{format}"):
+            return _write(format, iter([(whole_file(target), reader)]))
+        with _folder(target) as place:
+            if format == "geojson":
+                return _write(format, iter([(place(f"{found.name}.geojson"), reader)]))
+            return _write(format, ((place(name), part) for name, part in _parts(reader, keys, format)))
+
+
+def _write(format: Format, parts: Iterator[tuple[AbstractContextManager[Path], pa.RecordBatchReader]]) -> Exported:
+    files = rows = size = without_position = 0
+    for place, reader in parts:
+        with place as path:
+            if format == "parquet":
+                rows += write_parquet(reader, path)
+            else:
+                with path.open("w", encoding="utf-8", newline="") as file:
+                    if format == "csv":
+                        rows += write_csv(reader, file)
+                    else:
+                        written, without_position = _write_geojson(reader, file)
+                        rows += written
+            files, size = files + 1, size + path.stat().st_size
+    return Exported(files, rows, size, without_position)
+
+
+def _write_geojson(reader: pa.RecordBatchReader, file: TextIO) -> tuple[int, int]:
+    """RFC 7946 points, longitude first; the rows written, and those without a position."""
+    written = left_out = 0
+    file.write('{"type": "FeatureCollection", "features": [')
+    for row in itertools.chain.from_iterable(batch.to_pylist() for batch in reader):
+        longitude, latitude = row.pop("longitude"), row.pop("latitude")
+        if longitude is None or latitude is None or not (abs(longitude) <= 180 and abs(latitude) <= 90):
+            left_out += 1
+            continue
+        feature = {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [longitude, latitude]},
+            "properties": json_value(row),
+        }
+        if "item_id" in row:
+            feature["id"] = row["item_id"]
+        file.write(("," if written else "") + "\n" + json.dumps(feature, ensure_ascii=False, allow_nan=False))
+        written += 1
+    file.write("\n]}\n")
+    return written, left_out
+
+
+def _documented(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:
+    """The same rows with the docs of the view's columns in the fields' metadata."""
+    types = schema.types
+    batches = (
+        pa.RecordBatch.from_arrays([c.cast(t) for c, t in zip(batch.columns, types, strict=True)], schema=schema)
+        for batch in reader
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _keys(session: Session, view: str) -> list[str]:
+    """The keys of the partitions: `site` and `dt` of `site=a/dt=2026-05-01`; none where there is one partition."""
+    some = f"""SELECT min("partition") FROM {relation(view)} WHERE "partition" LIKE '%=%'"""
+    text = session.stream(some).read_all()[0][0].as_py()
+    return [folder.partition("=")[0] for folder in text.split("/")] if text else []
+
+
+def _parts(reader: pa.RecordBatchReader, keys: list[str], suffix: str) -> Iterator[tuple[str, pa.RecordBatchReader]]:
+    """Name and rows of each file. Rows come in the order of their partitions (that of the table's files), so that
+    one file is open at a time."""
+    numbers: Counter[str] = Counter()
+
+    def runs() -> Iterator[tuple[str, pa.RecordBatch]]:
+        for batch in reader:
+            if not keys:
+                yield "", batch
+                continue
+            encoded = pc.run_end_encode(batch.column("partition"))
+            start = 0
+            for end, partition in zip(encoded.run_ends.to_pylist(), encoded.values.to_pylist(), strict=True):
+                yield _place(partition or "", keys), batch.slice(start, end - start)
+                start = end
+
+    def limited() -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
+        rows: Counter[str] = Counter()
+        for folder, run in runs():
+            yield (folder, rows[folder] // FILE_ROWS), run
+            rows[folder] += run.num_rows
+
+    for (folder, _), group in itertools.groupby(limited(), key=lambda pair: pair[0]):
+        name = storage.join(folder, f"part-{numbers[folder]:05d}.{suffix}").lstrip("/")
+        numbers[folder] += 1
+        yield name, pa.RecordBatchReader.from_batches(reader.schema, (run for _, run in group))
+    if not numbers:
+        yield f"part-00000.{suffix}", reader.schema.empty_table().to_reader()
+
+
+def _place(partition: str, keys: list[str]) -> str:
+    """The folder of a partition; nothing in it can lead elsewhere."""
+    if not keys:
+        return ""
+    folders = [folder.partition("=") for folder in partition.split("/")]
+    if [key for key, _, _ in folders] != keys:
+        return "/".join(f"{quote(key, safe='')}={NO_VALUE}" for key in keys)
+    return "/".join(f"{quote(key, safe='')}={quote(value, safe=' ,+@()')}" for key, _, value in folders)
+
+
+@contextlib.contextmanager
+def _folder(target: str) -> Iterator[Callable[[str], AbstractContextManager[Path]]]:
+    """A function from a file's name to a local path to write it to. Local: all files appear together at the end,
+    in place of what was there."""
+    if not storage.is_local(target):
+        storage.delete_prefix(target)
+        yield lambda name: whole_file(storage.join(target, name))
+        return
+    final = storage.local_path(target)
+    staged = final.parent / f".{final.name}.{uuid.uuid4().hex}.tmp"
+
+    @contextlib.contextmanager
+    def place(name: str) -> Iterator[Path]:
+        path = staged / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+
+    try:
+        staged.mkdir(parents=True)
+        yield place
+        replaced = staged.with_suffix(".old")
+        if final.exists():
+            final.rename(replaced)
+        staged.rename(final)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise WarehouseError(f"{final} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _refuse_existing(target: str, warehouse: str, overwrite: bool) -> None:
+    """Raises ConfigurationError where writing would harm what is there."""
+    if f"{target}/".startswith(f"{warehouse}/") or f"{warehouse}/".startswith(f"{target}/"):
+        raise ConfigurationError(f"{target} and the warehouse {warehouse} overlap; export to a place outside it")
+    if storage.exists(target) and not (target.endswith(_OURS) and overwrite):
+        remedy = "overwrite it on purpose, or name another" if target.endswith(_OURS) else "name a folder"
+        raise ConfigurationError(f"{target} is a file already; {remedy}")
+    for name in _files(target):
+        if not overwrite:
+            raise ConfigurationError(f"{target} is not empty ({name}); overwrite it on purpose, or name another")
+        if not name.endswith(_OURS):
+            raise ConfigurationError(f"{target} holds more than an export ({name}), so it is not overwritten")
+
+
+def _files(folder: str) -> Iterator[str]:
+    for name in storage.list_names(folder):
+        if name.endswith("/"):
+            yield from _files(storage.join(folder, name))
+        else:
+            yield storage.join(folder, name)

@@ -1,0 +1,307 @@
+"""From YAML to a pipeline whose operators are real: every column, name and model checked before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+from pydantic import ValidationError
+
+from swath.operators.core.base import BYTES, GIVEN, PIXELS, TO_SOURCE, Operator, Transform, configuration
+from swath.operators.core.chain import BoundStep
+from swath.operators.core.resolve import built_in, resolve
+from swath.operators.core.when import When
+from swath.operators.image.codec import Decode
+from swath.operators.image.formats import EXTENSIONS
+from swath.schemas.columns import Column, schema_of
+from swath.schemas.errors import ConfigurationError
+from swath.schemas.items import MANIFEST, VERDICT
+from swath.schemas.pipeline import Pipeline, Step
+
+SHIPPED = Path(__file__).parent
+READABLE = frozenset(extension for extensions in EXTENSIONS.values() for extension in extensions)
+"""The extensions that pipelines take by default: what `decode` can read."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A pipeline and the text it came from, so that an error can name its line."""
+
+    pipeline: Pipeline
+    origin: str = "pipeline"
+    lines: dict[tuple[str | int, ...], int] | None = None
+
+    def at(self, *path: str | int) -> str:
+        """`file:line` of a place in the YAML."""
+        return _place(self.origin, self.lines or {}, path)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A pipeline with its operators built, its columns known and its fingerprints taken."""
+
+    pipeline: Pipeline
+    steps: tuple[BoundStep, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The stored columns of the table, in order."""
+        outputs = [column for step in self.steps for column in step.outputs if column.stored]
+        return (*MANIFEST, *outputs, *VERDICT)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        return schema_of(self.columns)
+
+    @property
+    def step_of(self) -> dict[str, str]:
+        """The step that makes a column, for all columns that a step makes."""
+        return {column.name: step.name for step in self.steps for column in step.outputs if column.stored}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {step.name: step.fingerprint for step in self.steps}
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(self.fingerprints)
+
+
+def shipped() -> list[str]:
+    """Names of the pipelines that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load(reference: str) -> Loaded:
+    """A shipped pipeline by name, or one from a YAML file; ConfigurationError names file, line and remedy."""
+    path = SHIPPED / f"{reference}.yaml" if reference in shipped() else Path(reference)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"there is no pipeline {reference!r}: not one of {', '.join(shipped())}, "
+            f"and no YAML file can be read there ({error.strerror})"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: not valid YAML: it is no UTF-8 text") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, origin: str = "pipeline") -> Loaded:
+    """A pipeline from YAML text."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigurationError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(values, dict):
+        raise ConfigurationError(
+            f"{origin}: a pipeline is a `name:` and a list of `steps:`; found {str(values)[:60]!r}"
+        )
+    assert node is not None
+    lines = dict(_lines(node, origin))
+    try:
+        return Loaded(Pipeline.model_validate(values), origin, lines)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, origin, lines)) from None
+
+
+def override(loaded: Loaded, settings: Sequence[str]) -> Loaded:
+    """The pipeline with `STEP.FIELD=VALUE` settings applied; VALUE is YAML."""
+    raw = loaded.pipeline.model_dump(mode="json")
+    steps = {step["name"]: step for step in raw["steps"]}
+    for setting in settings:
+        place, equals, value = setting.partition("=")
+        step, dot, field = place.partition(".")
+        if not (equals and dot and field) or step not in steps:
+            raise ConfigurationError(
+                f"--set {setting}: write STEP.FIELD=VALUE, where STEP is one of {', '.join(steps)}"
+            )
+        path = field.split(".")
+        target = steps[step]["config"]
+        try:
+            for parent in path[:-1]:
+                target = target.setdefault(parent, {})
+            target[path[-1]] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigurationError(f"--set {setting}: {value!r} is not valid YAML; quote it") from None
+        except (AttributeError, TypeError):
+            raise ConfigurationError(f"--set {setting}: {'.'.join(path[:-1])!r} has no fields") from None
+        _must_fit(setting, Step.model_validate(steps[step]), path)
+    return Loaded(Pipeline.model_validate(raw), loaded.origin, loaded.lines)
+
+
+def _must_fit(setting: str, step: Step, path: list[str]) -> None:
+    """Raises ConfigurationError where the operator refuses what was set; other errors are found by `bind`."""
+    kind = resolve(step.op)
+    try:
+        kind.model_validate(step.config)
+    except ValidationError as error:
+        for one in error.errors():
+            at = [str(part) for part in one["loc"]]
+            if at[: len(path)] == path or path[: len(at)] == at:
+                fields = ", ".join(kind.model_fields)
+                raise ConfigurationError(f"--set {setting}: {_message(one)}; {step.op} takes {fields}") from None
+
+
+def bind(loaded: Loaded | Pipeline) -> Bound:
+    """Builds the operators and proves that the pipeline can run; raises ConfigurationError where it cannot."""
+    if isinstance(loaded, Pipeline):
+        loaded = Loaded(loaded)
+    operators = [_operator(loaded, index, step) for index, step in enumerate(loaded.pipeline.steps)]
+    operators = _scaled(operators)
+    unstored = {BYTES.name, PIXELS.name, TO_SOURCE.name}
+    producers: dict[str, str] = {}
+    known = {column.name for column in GIVEN}
+    fingerprints: dict[str, str] = {}
+    steps: list[BoundStep] = []
+    for index, (step, operator) in enumerate(zip(loaded.pipeline.steps, operators, strict=True)):
+        try:
+            operator = operator.settled()
+            bound = _bound(step, operator, known, unstored, producers, fingerprints)
+            operator.check()
+        except ConfigurationError as error:
+            raise type(error)(f"{loaded.at('steps', index)}: step {step.name!r}: {error}") from None
+        steps.append(bound)
+        fingerprints[step.name] = bound.fingerprint
+        for column in bound.outputs:
+            producers[column.name] = step.name
+        if isinstance(operator, Transform):
+            producers |= {PIXELS.name: step.name, TO_SOURCE.name: step.name}
+        known |= producers.keys()
+        unstored |= {column.name for column in bound.outputs if not column.stored}
+    return Bound(loaded.pipeline, tuple(steps))
+
+
+def digest(value: Any) -> str:
+    """16 hex digits that stand for a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _operator(loaded: Loaded, index: int, step: Step) -> Operator:
+    try:
+        kind = resolve(step.op)
+        return kind.model_validate(step.config)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{loaded.at('steps', index)}: {error}") from None
+    except ValidationError as error:
+        fields = ", ".join(name for name in kind.model_fields)
+        place = (("steps", index, step.op), ("steps", index, "config"), ("steps", index))
+        origin = next((p for p in place if p in (loaded.lines or {})), place[-1])
+        first = error.errors()[0]
+        detail = [str(part) for part in first["loc"]]
+        raise ConfigurationError(
+            f"{loaded.at(*origin, *detail)}: step {step.name!r}: {'.'.join(detail) or 'configuration'}: "
+            f"{_message(first)}; {step.op} takes {fields}"
+        ) from None
+
+
+def _scaled(operators: list[Operator]) -> list[Operator]:
+    """Decoding no larger than the readers after it need, where the pipeline does not say how large."""
+    result = list(operators)
+    for index, operator in enumerate(operators):
+        if isinstance(operator, Decode) and operator.min_side is None:
+            readers = [later for later in operators[index + 1 :] if PIXELS.name in {c.name for c in later.inputs()}]
+            sides = [reader.needs_pixels() for reader in readers]
+            if sides and None not in sides:
+                largest = max(side for side in sides if side is not None)
+                result[index] = operator.model_copy(update={"min_side": largest})
+    return result
+
+
+def _bound(
+    step: Step,
+    operator: Operator,
+    known: set[str],
+    unstored: set[str],
+    producers: dict[str, str],
+    fingerprints: dict[str, str],
+) -> BoundStep:
+    when = None if step.when is None else When(step.when)
+    if when:
+        when.check()
+        for name in sorted(when.columns & unstored):
+            raise ConfigurationError(f"when: {step.when!r} reads {name!r}, which is no value of the table; use another")
+    bound = BoundStep(step.name, operator, when)
+    for name in sorted(bound.reads - known):
+        what = (
+            "put a step `decode` before it"
+            if name in (PIXELS.name, TO_SOURCE.name)
+            else "put the step that makes it before"
+        )
+        raise ConfigurationError(
+            f"reads a column {name!r} that no earlier step makes; {what} (there are {_some(known)})"
+        )
+    made = [column.name for column in bound.outputs]
+    for name in made:
+        taken = f"step {producers[name]!r}" if name in producers else "every item" if name in RESERVED else None
+        if taken or made.count(name) > 1:
+            raise ConfigurationError(
+                f"makes a column {name!r} that {taken or 'it'} has already; give the step a `name:` of its own"
+            )
+    kind = type(operator)
+    identity = [
+        # Where a built-in operator's module stands may change, and means nothing.
+        kind.op_name() if built_in().get(kind.op_name()) is kind else f"{kind.__module__}:{kind.__qualname__}",
+        kind.version,
+        configuration(operator),
+        operator.model_digest(),
+        step.when,
+        sorted({fingerprints[producers[name]] for name in bound.reads if name in producers}),
+    ]
+    return BoundStep(step.name, operator, when, digest(identity))
+
+
+RESERVED = frozenset(column.name for column in (*GIVEN, *VERDICT, PIXELS, TO_SOURCE))
+
+
+def _some(known: set[str]) -> str:
+    names = sorted(known)
+    return ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
+
+
+def _lines(
+    node: yaml.Node, origin: str, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    """Path and line of every value and key; raises ConfigurationError for a key that is there twice."""
+    yield path, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in first:
+                raise ConfigurationError(f"{origin}:{line}: {key.value!r} stands in line {first[key.value]} already")
+            first[key.value] = line
+            yield from _lines(value, origin, (*path, key.value))
+            yield (*path, key.value), line
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, origin, (*path, index))
+
+
+def _place(origin: str, lines: dict[tuple[str | int, ...], int], path: Sequence[str | int]) -> str:
+    for end in range(len(path), -1, -1):
+        if tuple(path[:end]) in lines:
+            return f"{origin}:{lines[tuple(path[:end])]}"
+    return origin
+
+
+def _explain(error: ValidationError, origin: str, lines: dict[tuple[str | int, ...], int]) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{_place(origin, lines, first['loc'])}: {where + ': ' if where else ''}{_message(first)}"
+
+
+def _message(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown field"
+    return str(error["msg"]).removeprefix("Value error, ")

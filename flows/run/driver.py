@@ -1,0 +1,563 @@
+"""The life of a run, step by step: manifest, plan, execute, settle, audit, publish. Every step can be done twice.
+
+What is done is read from the table and from staged files, never from a process or a record: a driver that is killed
+anywhere is followed by another one that does what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from swath.flows.audit.worker import AuditClient
+from swath.flows.pipelines.binding import READABLE, Bound, bind
+from swath.flows.run.plan import Plan, Wave, blocks, make_plan
+from swath.flows.run.records import Record, Runs, State
+from swath.flows.run.settle import Settled, cells_of, check_current, settle
+from swath.flows.source.manifest import ManifestSummary, build_manifest
+from swath.flows.work import engine
+from swath.flows.work.inprocess import execute_here
+from swath.flows.work.stages import Pool, fuse, pools
+from swath.flows.work.worker import Context
+from swath.infra import storage
+from swath.infra.crash import crash_point
+from swath.infra.lake import Cell, DataFile, Lake, Stale
+from swath.infra.lease import Lease
+from swath.schemas.checks import AuditReport, AuditRequest
+from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, RunLocked
+
+ATTEMPTS = 5
+"""How often a wave whose cells another run replaced is settled anew."""
+PATIENCE_S = 120
+"""How long a run waits for others to publish."""
+N = TypeVar("N", int, float)
+WHOLE_RUN = 0
+"""The wave number under which a run is published at once."""
+
+
+class Reporter(Protocol):
+    """Who is told how a run gets on."""
+
+    def phase(self, name: str, detail: str = "") -> None: ...
+
+    def expect(self, stages: list[str], items: int) -> None: ...
+
+    def advance(self, stage: str, items: int, rejects: int) -> None: ...
+
+
+class Quiet:
+    def phase(self, name: str, detail: str = "") -> None:
+        pass
+
+    def expect(self, stages: list[str], items: int) -> None:
+        pass
+
+    def advance(self, stage: str, items: int, rejects: int) -> None:
+        pass
+
+
+class Listing(BaseModel):
+    """What was found in the source, and the snapshot of the table before the source was looked at."""
+
+    manifest: ManifestSummary
+    snapshot_id: int | None
+
+
+class Judged(BaseModel):
+    """A wave that is settled, and audited where it has a report."""
+
+    plan: str
+    """Name of the plan the wave belongs to."""
+    settled: Settled
+    report: str = ""
+    """The AuditReport as JSON; empty before the audit."""
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.report) and AuditReport.from_json(self.report).success
+
+
+@dataclass
+class Driver:
+    """Drives one run; one driver at a time (see `swath.infra.lease`)."""
+
+    record: Record
+    runs: Runs
+    reporter: Reporter = field(default_factory=Quiet)
+    lease: Lease | None = None
+    audit_socket: Path | None = None
+    """Of a warm audit worker."""
+    bound: Bound = field(init=False)
+    lake: Lake = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bound = bind(self.record.request.pipeline)
+        self.lake = Lake(self.runs.warehouse)
+        self._audit: AuditClient | None = None
+        self._ray: _Background | None = None
+        self._known: frozenset[str] | None = None
+        self._started = time.monotonic()
+        self._before = self.record.seconds
+
+    @property
+    def run_id(self) -> str:
+        return self.record.run_id
+
+    @property
+    def table(self) -> str:
+        return self.record.table
+
+    @property
+    def at_once(self) -> bool:
+        """Whether all waves become visible in one commit."""
+        return self.bound.pipeline.table.publish == "run" or self.plan.moved
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What there is to do; made and kept the first time, and anew where the operators are others by now."""
+        found, plan = self.listing(), self.runs.plan(self.run_id)
+        if plan is None or (plan.fingerprint != self.bound.fingerprint and WHOLE_RUN not in self.done()):
+            plan = self._make_plan(found)
+        crash_point("planned")
+        self.record.waves = len(plan.waves)
+        self.record.items, self.record.unchanged, self.record.why = plan.items, plan.unchanged, plan.why
+        self._save()
+        return plan
+
+    @cached_property
+    def staged(self) -> dict[int, Judged]:
+        """What this run's drivers have settled and judged so far, by wave: of this plan, or published under another."""
+        folder = self._path("judged")
+        names = storage.list_names(folder)
+        kept: dict[int, Judged] = {}
+        done = self.done()
+        for name, content in zip(names, storage.read_many(storage.join(folder, name) for name in names), strict=True):
+            if isinstance(content, Exception):
+                raise content
+            number, one = int(name.removesuffix(".json")), Judged.model_validate_json(content)
+            if one.plan == self.plan.name or number in done:
+                kept[number] = one
+        return kept
+
+    def judged(self) -> dict[int, Judged]:
+        """Those that are audited."""
+        return {number: one for number, one in sorted(self.staged.items()) if one.report}
+
+    def done(self) -> set[int]:
+        """The waves that are published; 0 stands for all of them."""
+        return self.lake.published(self.table, self.run_id)
+
+    def open(self) -> None:
+        """Starts, side by side and without waiting, what takes seconds to start: Ray and the audit's imports."""
+        if self._audit is None:
+            self._audit = AuditClient.start(self.audit_socket)
+        address = self.record.request.ray
+        if self._ray is None and address != "off":
+            self._ray = _Background(lambda: engine.start(address))
+
+    def close(self) -> None:
+        if self._ray is not None:
+            if self._ray.end():
+                engine.stop()
+            self._ray.release()
+        if self._audit is not None:
+            self._audit.close()
+
+    def is_first(self) -> bool:
+        """Whether the table has no files yet, so that there is surely something to do."""
+        return not storage.list_names(self.lake.data_prefix(self.table))
+
+    def listing(self) -> Listing:
+        """Lists the source, once for a plan."""
+        request = self.record.request
+        kept = self._path("manifest.json")
+        with self._timed("manifest"):
+            try:
+                found = Listing.model_validate_json(storage.read(kept))
+            except FileNotFoundError:
+                self.reporter.phase("manifest", f"listing {request.source}")
+                storage.delete_prefix(self._path("manifest"))
+                snapshot_id = self.lake.snapshot(self.table)  # before the source: what comes after it is not gone
+                summary = build_manifest(
+                    request.source,
+                    self.bound.pipeline,
+                    self._path("manifest"),
+                    include=request.include,
+                    exclude=request.exclude,
+                    partition_by=request.partition_by,
+                    limit=request.limit,
+                    readable=READABLE,
+                )
+                found = Listing(manifest=summary, snapshot_id=snapshot_id)
+                crash_point("listing")
+                storage.write(kept, found.model_dump_json().encode())
+        self.record.listed, self.record.left_aside = found.manifest.listed, found.manifest.left_aside
+        self.record.source = found.manifest.source
+        crash_point("listed")
+        return found
+
+    def prepare(self) -> None:
+        """The table, ready to take the pipeline's columns; ConfigurationError, before any work, where it cannot."""
+        self.lake.ensure(self.table, self.bound.schema, {"swath.columns": self._columns()})
+
+    def stage(self, wave: Wave) -> None:
+        """Executes and settles a wave; what an earlier driver has done of that is not done again."""
+        if wave.number in self.staged:
+            return
+        self.execute(wave)
+        crash_point("executed")
+        settled = self.settle(wave)
+        crash_point("settled")
+        self._keep(wave, Judged(plan=self.plan.name, settled=settled))
+        crash_point("staged")
+
+    def judge(self, wave: Wave) -> Judged:
+        """Audits a wave that is staged; one that has passed is not audited again."""
+        if not (judged := self.staged[wave.number]).passed:
+            report = self.audit(wave, judged.settled)
+            crash_point("audited")
+            judged = self._keep(wave, judged.model_copy(update={"report": report.to_json()}))
+            crash_point("judged")
+        return judged
+
+    def execute(self, wave: Wave) -> None:
+        """The wave's pending items through the stages, into staged rows."""
+        marker = self._path(self._folder(wave), "executed")
+        if not wave.items or storage.exists(marker):
+            return
+        self.reporter.phase("execute", f"wave {wave.number} of {len(self.plan.waves)}: {wave.items:,} items")
+        work = self._work(wave)
+        with self._timed("execute"):
+            if self.record.request.ray == "off":
+                execute_here(work, self._watch)
+            else:
+                engine.execute(work, self._watch)
+        storage.write(marker, work.rows.encode())
+
+    def settle(self, wave: Wave) -> Settled:
+        """The files of the wave's cells as they will stand. Raises Outdated where the plan does not fit any more."""
+        self.reporter.phase("settle", f"wave {wave.number}")
+        with self._timed("settle"):
+            self._check_current([wave])
+            schema = self.lake.schema(self.table)
+            assert schema is not None
+            attempt = f"{wave.number:05d}-{secrets.token_hex(4)}"
+            rows = storage.read(self._path(self._folder(wave), "executed")).decode() if wave.items else None
+            into = storage.join(self._data(), attempt)
+            return settle(self.lake, self.table, schema, self.plan, wave, rows, into, self.run_id)
+
+    def audit(self, wave: Wave, settled: Settled) -> AuditReport:
+        """Judges the wave's files, and its partitions as they will stand; the report is kept with the run."""
+        self._hold()
+        self.reporter.phase("audit", f"wave {wave.number}")
+        with self._timed("audit"):
+            report = self._auditor().audit(
+                AuditRequest(
+                    run_id=self.run_id,
+                    wave=wave.number,
+                    staged=tuple(file.path for file in settled.adds()),
+                    manifest=(wave.pending,),
+                    carried=settled.carried + settled.gone,
+                    untouched=self._beside(wave, {cell.partition for cell in settled.replaced()}),
+                    expectations=self.bound.pipeline.expectations,
+                    max_rejects=self.record.request.budget,
+                    docs=self._path("docs"),
+                )
+            )
+        self.runs.keep(self.run_id, f"checks/{wave.number}.json", report.to_json().encode())
+        return report
+
+    def publish(self, numbers: Sequence[int], number: int, force: str | None = None) -> int | None:
+        """Makes judged waves visible in one commit, under one number; a wave whose cells another run has replaced
+        meanwhile is settled and audited anew. The snapshot; None where it was there already.
+
+        Raises AuditFailed where the new audit fails, Outdated where the plan does not fit any more.
+        """
+        waves = {wave.number: wave for wave in self.plan.waves if wave.number in numbers}
+        properties = {"swath.pipeline": self.bound.pipeline.name} | ({"swath.forced": force} if force else {})
+        self.reporter.phase("publish")
+        for _ in range(ATTEMPTS):
+            settled = [self.staged[one].settled for one in numbers]
+            adds: list[DataFile] = [file for one in settled for file in one.adds()]
+            basis: dict[Cell, frozenset[str]] = {}
+            for one in settled:
+                basis |= one.replaced()
+            self._hold()
+            try:
+                with self._timed("publish"), self._publishing():
+                    self._check_current(list(waves.values()))
+                    return self.lake.publish(self.table, self.run_id, number, adds, basis, properties)
+            except Stale as stale:
+                again = [wave for wave in waves.values() if stale.cells & cells_of(wave)]
+                for wave in again:
+                    self._keep(wave, Judged(plan=self.plan.name, settled=self.settle(wave)))
+                reports = [AuditReport.from_json(self.judge(wave).report) for wave in again]
+                failed = [explain(report) for report in reports if not report.success]
+                if failed and not force:
+                    raise AuditFailed(" · ".join(failed)) from None
+        raise Conflict(
+            f"run {self.run_id}: other runs replaced the same cells {ATTEMPTS} times while this one was publishing; "
+            "nothing was published. `swath resume` tries again"
+        )
+
+    def replan(self) -> None:
+        """A new plan, from the source and the table as they stand now; what is published stays published."""
+        storage.delete(self._path("manifest.json"))
+        self._make_plan(self.listing())
+        for name in ("plan", "staged"):
+            self.__dict__.pop(name, None)
+
+    def finish(self, state: State, error: str | None = None) -> Record:
+        """The record of a run that is over, and staging emptied where it is not needed any more."""
+        if state == State.PUBLISHED:
+            self.record.items = self.record.ok + self.record.rejected
+            self.record.snapshot_id = self.lake.snapshot_of(self.table, self.run_id, max(self.done()))
+        crash_point("finishing")
+        if state in (State.PUBLISHED, State.NOTHING):
+            self._clean()
+            if state == State.NOTHING:
+                storage.delete_prefix(self._path("manifest"))
+        crash_point("cleaned")
+        self.end(state, error)
+        return self.record
+
+    def end(self, state: State, error: str | None = None) -> None:
+        """Writes down where the run stands."""
+        record = self.record
+        record.status, record.error = state, error
+        record.finished_at = datetime.now(UTC)
+        self._save()
+
+    def discard(self) -> None:
+        """Drops what the run staged; raises nothing where there is nothing."""
+        storage.delete_prefix(self._data())
+        storage.delete_prefix(self._path("waves"))
+
+    def pools(self) -> list[Pool]:
+        """The stages and their workers on the cluster of this run."""
+        address = self.record.request.ray
+        stages = fuse(self.bound.steps)
+        if address == "off":
+            return [Pool(stage, 1) for stage in stages]
+        self.open()
+        assert self._ray is not None
+        self._ray.result()
+        return pools(stages, engine.cluster(address))
+
+    def _make_plan(self, found: Listing) -> Plan:
+        self.reporter.phase("plan")
+        with self._timed("plan"):
+            # Waves of an earlier plan may be published: their numbers are taken.
+            first, retry = max(self.done(), default=0) + 1, self.record.request.retry
+            plan = make_plan(
+                self.bound,
+                found.manifest,
+                self.lake,
+                self._path("waves"),
+                snapshot_id=found.snapshot_id,
+                retry=retry,
+                first=first,
+            )
+            crash_point("planning")
+            self.runs.keep(self.run_id, "plan.json", plan)
+        self._known = None
+        return plan
+
+    def _keep(self, wave: Wave, judged: Judged) -> Judged:
+        self.runs.keep(self.run_id, f"judged/{wave.number}.json", judged)
+        self.staged[wave.number] = judged
+        self._save()
+        return judged
+
+    def _auditor(self) -> AuditClient:
+        if self._audit is None:
+            self._audit = AuditClient.start(self.audit_socket)
+        return self._audit
+
+    def _beside(self, wave: Wave, partitions: set[str]) -> tuple[str, ...]:
+        """The files of the other cells of a wave's partitions, as they will stand with this wave."""
+        replaced = cells_of(wave)
+        files: list[DataFile] = []
+        if self.at_once:
+            for other in self.plan.waves:
+                if other.number != wave.number and other.number in self.staged:
+                    replaced |= cells_of(other)
+                    files += self.staged[other.number].settled.adds()
+        files += [file for file in self.lake.files(self.table, partitions=partitions) if file.cell not in replaced]
+        return tuple(file.path for file in files if file.cell.partition in partitions)
+
+    def _check_current(self, waves: list[Wave]) -> None:
+        """Raises Outdated where other runs have published what the plan's cells cannot take."""
+        if not waves or self.lake.snapshot(self.table) == self.plan.snapshot_id:
+            return
+        if self._known is None:
+            before = self.plan.snapshot_id
+            try:
+                files = self.lake.files(self.table, snapshot_id=before) if before is not None else []
+            except ConfigurationError:  # it has expired: every file counts as new
+                files = []
+            self._known = frozenset(file.path for file in files)
+        done = self.done()
+        own = {file.path for number, one in self.staged.items() if number in done for file in one.settled.adds()}
+        check_current(self.lake, self.table, self.plan, waves, self._known, own)
+
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """One run at a time looks at the table and commits: two new runs that lay out the same objects differently
+        have no cell in common, so that a commit alone would not notice."""
+        lock = storage.join(self.runs.warehouse, "_swath", "publishing", f"{self.table}.json")
+        lease = Lease(lock, self.run_id)
+        patience = stop_after_delay(PATIENCE_S)
+        waiting = Retrying(
+            retry=retry_if_exception_type(RunLocked), wait=wait_random(0.05, 0.3), stop=patience, reraise=True
+        )
+        with ExitStack() as stack:
+            waiting(stack.enter_context, lease)
+            yield
+
+    def _hold(self) -> None:
+        """Raises RunLocked where the lease was lost: this process slept, and another drives the run by now."""
+        if self.lease is not None and not self.lease.held():
+            raise RunLocked(
+                f"run {self.run_id}: its lock could not be renewed in time and may be another driver's; "
+                "`swath resume` goes on where nobody does"
+            )
+
+    def _clean(self) -> None:
+        """Removes staging, and settled files that a later attempt has replaced."""
+        storage.delete_prefix(self._path("waves"))
+        kept = {storage.parent(file.path) for one in self.staged.values() for file in one.settled.adds()}
+        for name in storage.list_names(self._data()):
+            if (folder := storage.join(self._data(), name)) not in kept:
+                storage.delete_prefix(folder)
+
+    def _save(self) -> None:
+        """Writes down what has been done so far."""
+        record = self.record
+        settled = [one.settled for one in self.__dict__.get("staged", {}).values()]
+        if settled:
+            record.ok = sum(one.ok for one in settled)
+            record.rejected = sum(one.rejected for one in settled)
+            record.gone = sum(one.gone for one in settled)
+            record.carried = sum(one.carried for one in settled)
+            record.reasons = _sum([one.reasons for one in settled])
+            record.operators = {name: round(s, 4) for name, s in _sum([one.operators for one in settled]).items()}
+        # What drivers of this run have spent, not the time between them.
+        record.seconds = round(self._before + time.monotonic() - self._started, 3)
+        record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
+        self.runs.save(record)
+
+    def _work(self, wave: Wave) -> engine.Work:
+        given = self.pools()
+        folder = self._folder(wave)
+        cut = blocks(wave.pending, self._path(folder, "blocks"), max(pool.workers for pool in given))
+        given = [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given]
+        self.reporter.expect([pool.stage.name for pool in given], self.plan.items)
+        for pool in given:
+            self.record.stages.setdefault(pool.stage.name, {"workers": pool.workers, "items": 0, "seconds": 0.0})
+        context = Context(
+            run_id=self.run_id,
+            wave=wave.number,
+            columns=self.bound.columns,
+            fingerprint=self.bound.fingerprint,
+            fingerprints=self.bound.fingerprints,
+            limits=self.bound.pipeline.limits,
+            suspects=self._path(folder, "suspects"),
+            artifacts=storage.join(self.runs.warehouse, "artifacts", self.bound.pipeline.name),
+        )
+        # The two engines remember what is done in different ways, so neither goes on with the other's rows.
+        rows = "rows-here" if self.record.request.ray == "off" else "rows"
+        return engine.Work(cut, self._path(folder, rows), self._path(folder, "checkpoint"), given, context)
+
+    def _watch(self, stage: str, items: int, rejects: int) -> None:
+        self.record.stages[stage]["items"] += items
+        self.reporter.advance(stage, items, rejects)
+
+    def _folder(self, wave: Wave) -> str:
+        """Staging of a wave, under its plan's name: another plan never meets its checkpoint."""
+        return f"waves/{self.plan.name}/{wave.number:05d}"
+
+    def _path(self, *parts: str) -> str:
+        return storage.join(self.runs.folder(self.run_id), *parts)
+
+    def _data(self) -> str:
+        return storage.join(self.lake.data_prefix(self.table), self.run_id)
+
+    def _columns(self) -> str:
+        return json.dumps({name: {"step": step} for name, step in self.bound.step_of.items()}, sort_keys=True)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.record.phases.get(phase, 0.0) + time.perf_counter() - started
+            self.record.phases[phase] = round(spent, 3)
+
+
+class _Background:
+    """An action in a thread that stays until `release`: Linux ends Ray's processes with the thread that started
+    them."""
+
+    def __init__(self, action: Callable[[], bool]) -> None:
+        self._error: BaseException | None = None
+        self._value = False
+        self._done, self._over = threading.Event(), threading.Event()
+        threading.Thread(target=self._run, args=(action,), daemon=True).start()
+
+    def _run(self, action: Callable[[], bool]) -> None:
+        try:
+            self._value = action()
+        except BaseException as error:
+            self._error = error
+        self._done.set()
+        self._over.wait()
+
+    def result(self) -> bool:
+        """Waits for the action; its value, or what it raised."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def end(self) -> bool:
+        """Waits for the action; its value, False where it raised."""
+        self._done.wait()
+        return self._value
+
+    def release(self) -> None:
+        self._over.set()
+
+
+def explain(report: AuditReport) -> str:
+    """What the audit did not accept, in one sentence."""
+    failed = [check for check in report.checks if not check.success and check.severity == "error"]
+    first = "; ".join(
+        f"{check.name}{f' in {check.partition}' if check.partition else ''}: "
+        f"{check.observed}, expected {check.expected}"
+        for check in failed[:3]
+    )
+    more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
+    return f"the audit of wave {report.wave} failed: {first}{more}"
+
+
+def _sum(counts: list[dict[str, N]]) -> dict[str, N]:
+    """The counts added up by key, the largest first."""
+    total: dict[str, N] = {}
+    for one in counts:
+        for key, value in one.items():
+            total[key] = total[key] + value if key in total else value
+    return dict(sorted(total.items(), key=lambda entry: -entry[1]))

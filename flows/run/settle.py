@@ -1,0 +1,215 @@
+"""From a wave's staged rows to the files of its cells as they will stand: new rows, carried rows, gone rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from swath.flows.duck import batches, literal, one, parquet, scratch
+from swath.flows.run.plan import Plan, Wave, bucket_of
+from swath.infra import storage
+from swath.infra.lake import Cell, DataFile, Lake
+from swath.schemas.errors import RunFailed, SwathError
+
+BATCH_ROWS = 5_000
+
+
+class Outdated(SwathError):
+    """Another run has put the same objects into other cells, or laid their partition out anew: plan again."""
+
+
+class Settled(BaseModel):
+    """A wave's files, written but seen by nobody yet."""
+
+    files: list[tuple[str, str, int, int, int]]
+    """URI, partition, bucket, rows, bytes."""
+    basis: list[tuple[str, int, list[str]]]
+    """Partition, bucket and the published files they replace: where those have changed, it is settled again."""
+    ok: int
+    rejected: int
+    gone: int
+    carried: int
+    reasons: dict[str, int]
+    operators: dict[str, float]
+    """Seconds by step, summed over the items."""
+
+    def adds(self) -> list[DataFile]:
+        return [
+            DataFile(path, Cell(partition, bucket), rows, size) for path, partition, bucket, rows, size in self.files
+        ]
+
+    def replaced(self) -> dict[Cell, frozenset[str]]:
+        return {Cell(partition, bucket): frozenset(files) for partition, bucket, files in self.basis}
+
+
+def cells_of(wave: Wave) -> set[Cell]:
+    return {Cell(cell.partition, cell.bucket) for cell in wave.cells}
+
+
+def settle(
+    lake: Lake, table: str, schema: pa.Schema, plan: Plan, wave: Wave, rows: str | None, into: str, run_id: str
+) -> Settled:
+    """Joins the staged rows below `rows` with what the wave's cells hold, one sorted file a cell below `into`.
+
+    `schema` is the table's own, which may have columns that no step makes any more. `into` is new: what stands in
+    another attempt's folder may be published. Out of core: memory is flat in the size of the cells. Raises RunFailed
+    where the staged rows are not the wave's items.
+    """
+    standing = lake.files(table, cells=cells_of(wave))
+    names = storage.list_names(rows) if rows else []
+    staged = [storage.join(rows, name) for name in names if name.endswith(".parquet")] if rows else []
+    with scratch(lake.warehouse, *staged) as db:
+        _load(db, schema, plan, wave, staged, [file.path for file in standing], run_id)
+        found, distinct, ok, rejected = one(
+            db,
+            """SELECT count(*), count(DISTINCT item_id), count(*) FILTER (status = 'ok'),
+            count(*) FILTER (status = 'rejected') FROM fresh""",
+        )
+        if found != wave.items or distinct != wave.items:
+            raise RunFailed(
+                f"wave {wave.number} staged {found} rows of {distinct} items where its manifest has {wave.items}; "
+                "`swath resume` does what is missing"
+            )
+        files = _write_cells(db, schema, into)
+        carried, gone = one(db, "SELECT count(*) FILTER (NOT leaves), count(*) FILTER (leaves) FROM kept")
+        reasons = db.execute(
+            "SELECT reject_reason, count(*) FROM fresh WHERE status = 'rejected' GROUP BY 1 ORDER BY 2 DESC, 1"
+        ).fetchall()
+        operators = db.execute(
+            """SELECT entry.key, sum(entry.value) FROM (SELECT unnest(map_entries(seconds)) AS entry FROM fresh)
+            GROUP BY 1 ORDER BY 2 DESC"""
+        ).fetchall()
+    basis: dict[Cell, list[str]] = {cell: [] for cell in sorted(cells_of(wave))}
+    for file in standing:
+        basis[file.cell].append(file.path)
+    return Settled(
+        files=files,
+        basis=[(cell.partition, cell.bucket, paths) for cell, paths in basis.items()],
+        ok=ok,
+        rejected=rejected,
+        gone=gone,
+        carried=carried,
+        reasons=dict(reasons),
+        operators=dict(operators),
+    )
+
+
+def check_current(
+    lake: Lake, table: str, plan: Plan, waves: Sequence[Wave], known: Collection[str], own: Collection[str]
+) -> None:
+    """Raises Outdated where what other runs have published since the plan was made does not fit the plan's cells.
+
+    `known` are the files that the plan was made from, `own` those that this run has published. New files in a wave's
+    own cells are no matter: it is settled again.
+    """
+    standing = lake.files(table)
+    fresh = [file for file in standing if file.path not in known and file.path not in own]
+    if not fresh:
+        return
+    anew = {partition for wave in waves for partition in wave.buckets}
+    mine = {cell for wave in waves for cell in cells_of(wave)}
+    if any(file.cell.partition in anew and file.cell not in mine for file in standing):
+        raise Outdated(f"another run has laid out {', '.join(sorted(anew))} anew in the meantime")
+    wave_of = {cell: wave.number for wave in waves for cell in cells_of(wave)}
+    with scratch(lake.warehouse) as db:
+        cells = [(*cell, number) for cell, number in wave_of.items()]
+        columns = [list(column) for column in zip(*cells, strict=True)]
+        db.register("cells", pa.table(columns, names=["partition", "bucket", "wave"]))
+        strangers = one(
+            db,
+            f"""SELECT count(*) FROM {parquet(file.path for file in fresh)} AS theirs
+            JOIN {parquet(wave.pending for wave in waves)} AS ours USING (object_id)
+            LEFT JOIN cells AS here ON (theirs.partition, theirs.bucket) = (here.partition, here.bucket)
+            LEFT JOIN cells AS there ON (ours.partition, ours.bucket) = (there.partition, there.bucket)
+            WHERE here.wave IS DISTINCT FROM there.wave""",
+        )[0]
+    if strangers:
+        raise Outdated("another run has put objects of this one into other cells in the meantime")
+
+
+def _load(
+    db: duckdb.DuckDBPyConnection,
+    schema: pa.Schema,
+    plan: Plan,
+    wave: Wave,
+    staged: list[str],
+    standing: list[str],
+    run_id: str,
+) -> None:
+    """Views `fresh` (this wave's rows) and `kept` (what the cells hold and keep; `leaves`: now gone)."""
+    assert plan.leaving
+    db.register("shape", schema.empty_table())
+    _view(db, "fresh", staged)
+    _view(db, "standing", standing)
+    db.execute(f"CREATE TABLE mine AS SELECT DISTINCT object_id FROM {parquet([wave.pending])}")
+    db.execute(f"CREATE TABLE leaving AS SELECT object_id, gone FROM {parquet([plan.leaving])} WHERE wave = $wave",
+               {"wave": wave.number})  # fmt: skip
+    anew = pa.table([list(wave.buckets), list(wave.buckets.values())], pa.schema(
+        [("partition", pa.string()), ("buckets", pa.int32())]))  # fmt: skip
+    db.register("anew", anew)
+    # What was gone before stays as it is; what has moved to another wave's cell is written there.
+    db.execute(
+        f"""CREATE VIEW kept AS
+        SELECT * REPLACE (
+            coalesce({bucket_of("buckets")}, bucket) AS bucket,
+            CASE WHEN leaves THEN 'gone' ELSE status END AS status,
+            CASE WHEN leaves THEN {literal(run_id)} ELSE run_id END AS run_id,
+            CASE WHEN leaves THEN {wave.number}::INTEGER ELSE wave END AS wave,
+            CASE WHEN leaves THEN now() ELSE processed_at END AS processed_at
+        ) FROM (
+            SELECT others.*, coalesce(leaving.gone, false) AND status <> 'gone' AS leaves, buckets
+            FROM (FROM standing ANTI JOIN mine USING (object_id)) AS others
+            LEFT JOIN leaving USING (object_id) LEFT JOIN anew USING (partition)
+            WHERE coalesce(leaving.gone, true))"""
+    )
+
+
+def _view(db: duckdb.DuckDBPyConnection, name: str, files: list[str]) -> None:
+    """A view of the files with every column of the table, null where a file lacks it."""
+    rows = f" UNION ALL BY NAME FROM {parquet(files, by_name=True)}" if files else ""
+    db.execute(f"CREATE VIEW {name} AS FROM shape{rows}")
+
+
+def _write_cells(db: duckdb.DuckDBPyConnection, schema: pa.Schema, into: str) -> list[tuple[str, str, int, int, int]]:
+    filesystem, folder = storage.filesystem(into)
+    filesystem.create_dir(folder, recursive=True)
+    files: list[tuple[str, str, int, int, int]] = []
+    writer: pq.ParquetWriter | None = None
+    current: tuple[str, int] | None = None
+    rows = 0
+
+    def close() -> None:
+        nonlocal writer
+        if writer is not None and current is not None:
+            writer.close()
+            name = f"cell-{len(files):05d}.parquet"
+            size = filesystem.get_file_info(f"{folder}/{name}").size
+            files.append((storage.join(into, name), *current, rows, size))
+            writer = None
+
+    ordered = """FROM fresh UNION ALL BY NAME SELECT * EXCLUDE (leaves, buckets) FROM kept
+        ORDER BY partition, bucket, source_uri, object_id, page, item_id"""
+    for table in batches(db, ordered, schema, BATCH_ROWS):
+        for cell, part in _by_cell(table):
+            if cell != current:
+                close()
+                current, rows = cell, 0
+                name = f"{folder}/cell-{len(files):05d}.parquet"
+                writer = pq.ParquetWriter(name, schema, filesystem=filesystem, compression="zstd")
+            assert writer is not None
+            writer.write_table(part)
+            rows += part.num_rows
+    close()
+    return files
+
+
+def _by_cell(table: pa.Table) -> list[tuple[tuple[str, int], pa.Table]]:
+    """The table, which is sorted by cell, cut where the cell changes."""
+    cells = list(zip(table.column("partition").to_pylist(), table.column("bucket").to_pylist(), strict=True))
+    starts = [row for row, cell in enumerate(cells) if row == 0 or cell != cells[row - 1]]
+    ends = [*starts[1:], len(cells)]
+    return [(cells[start], table.slice(start, end - start)) for start, end in zip(starts, ends, strict=True)]

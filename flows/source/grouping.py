@@ -1,0 +1,115 @@
+"""Which files are one object: every file by itself, or by a rule those of one capture together."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from swath.flows.source.inventory import ROWS, rows_of, scratch_database
+from swath.schemas.errors import ConfigurationError
+
+IMAGE = "image"
+"""The role of a file that is an object of its own."""
+
+
+class File(NamedTuple):
+    """A file of the source that was taken."""
+
+    path: str
+    """Below the source."""
+    uri: str
+    etag: str
+    size: int
+    """Bytes."""
+
+
+class Object(NamedTuple):
+    """What one capture or document is in the source."""
+
+    path: str
+    """Of its first file, below the source."""
+    etag: str
+    """That of the file, or a digest of those of all files."""
+    size: int
+    """Bytes of all files."""
+    files: tuple[File, ...]
+    roles: tuple[str, ...]
+    """Sorted; one a file."""
+
+    @property
+    def uri(self) -> str:
+        return self.files[0].uri
+
+
+def check_rule(rule: str | None) -> re.Pattern[str] | None:
+    """The grouping rule, compiled. Raises ConfigurationError where it has not the groups `key` and `role`."""
+    if rule is None:
+        return None
+    try:
+        expression = re.compile(rule)
+    except re.error as error:
+        raise ConfigurationError(f"source.group {rule!r} is no regular expression: {error}") from error
+    missing = {"key", "role"} - set(expression.groupindex)
+    if missing:
+        names = " and ".join(f"(?P<{name}>...)" for name in sorted(missing))
+        raise ConfigurationError(
+            f"source.group {rule!r} lacks {names}; write for example (?P<key>.+)_(?P<role>\\d)[.]tif"
+        )
+    return expression
+
+
+def objects_of(files: Iterable[File], rule: re.Pattern[str] | None) -> Iterator[Object]:
+    """The objects, in the order of their first files' folders and keys; memory does not grow with their number.
+
+    By the rule, which is searched for in the path below the source, files of one folder with the same `key`
+    are one object. Files that it does not match are objects of their own.
+    """
+    if rule is None:
+        for file in files:
+            yield Object(file.path, file.etag, file.size, (file,), (IMAGE,))
+        return
+    for _, members in groupby(_sorted_by_key(files, rule), key=itemgetter(0, 1, 2)):
+        yield _object([(role, File(*file)) for _, _, _, role, *file in members])
+
+
+def _object(members: list[tuple[str, File]]) -> Object:
+    roles, files = zip(*members, strict=True)
+    etag = files[0].etag
+    if len(members) > 1:
+        content = repr([(role, file.etag) for role, file in members])
+        etag = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    return Object(files[0].path, etag, sum(file.size for file in files), files, roles)
+
+
+_KEYED = pa.schema(
+    [(name, pa.string()) for name in ("folder", "key", "alone", "role", "path", "uri", "etag")] + [("size", pa.int64())]
+)
+
+
+def _sorted_by_key(files: Iterable[File], rule: re.Pattern[str]) -> Iterator[tuple[Any, ...]]:
+    """Rows of `_KEYED`, members of one object next to each other; sorted on disk where they are many."""
+    with tempfile.TemporaryDirectory(prefix="swath-grouping-") as folder, scratch_database(folder) as database:
+        database.register("batch", _KEYED.empty_table())
+        database.execute("CREATE TABLE keyed AS FROM batch")
+        rows = (_keyed(file, rule) for file in files)
+        while chunk := list(islice(rows, ROWS)):
+            columns = zip(zip(*chunk, strict=True), _KEYED.types, strict=True)
+            database.register("batch", pa.table([pa.array(c, kind) for c, kind in columns], schema=_KEYED))
+            database.execute("INSERT INTO keyed FROM batch")
+        yield from rows_of(database, "FROM keyed ORDER BY folder, key, alone, role, uri")
+
+
+def _keyed(file: File, rule: re.Pattern[str]) -> tuple[Any, ...]:
+    match = rule.search(file.path)
+    folder, name = posixpath.split(file.path)
+    if match is None or match["key"] is None:
+        return folder, name, name, IMAGE, *file
+    return folder, match["key"], "", match["role"] or "", *file

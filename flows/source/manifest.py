@@ -1,0 +1,224 @@
+"""From a source to its manifest: listed once, kept as immutable Parquet, one row an item."""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from swath.flows.source.grouping import IMAGE, File, Object, check_rule, objects_of
+from swath.flows.source.inventory import is_inventory, read_inventory
+from swath.flows.source.pages import PageCounter
+from swath.flows.source.partitions import partition_by as partition_function
+from swath.flows.source.selection import Selection, extension_of
+from swath.infra import storage
+from swath.operators.image.formats import may_have_pages
+from swath.schemas.columns import schema_of
+from swath.schemas.errors import ConfigurationError, SourceError
+from swath.schemas.items import MANIFEST, item_id, object_id
+from swath.schemas.pipeline import Pipeline
+
+SCHEMA = schema_of(MANIFEST)
+ROWS = 50_000
+"""Rows of one file of the manifest."""
+MAX_PAGES = 100_000
+"""A document that claims more is one item: its page count is more likely forged than true."""
+AHEAD = 1_000
+"""Objects that may wait for one whose pages are being counted."""
+
+
+@dataclass(frozen=True)
+class ManifestSummary:
+    """What was found in a source."""
+
+    source: str
+    """Canonical URI."""
+    files: list[str]
+    """URIs of the manifest's Parquet files."""
+    objects: int
+    items: int
+    bytes: int
+    """Size of all the objects' files."""
+    listed: int
+    """Files that were looked at."""
+    left_aside: dict[str, int]
+    """Files that were not taken, by extension; '' for none."""
+    unopened: int
+    """Containers whose pages could not be counted: damaged, encrypted, or too large; one item each."""
+    complete: bool
+    """Whether the manifest holds all that the pipeline takes from the source, so that what it lacks is gone."""
+
+
+def build_manifest(
+    source: str,
+    pipeline: Pipeline,
+    destination: str,
+    *,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    partition_by: str | None = None,
+    limit: int | None = None,
+    readable: frozenset[str],
+    known_pages: Callable[[str, str], int | None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ManifestSummary:
+    """Lists the source and writes `part-NNNNN.parquet` with the columns of `MANIFEST` below `destination`.
+
+    `source` is a folder, a bucket, a file, or a Parquet or CSV table that names the files (see `inventory`).
+    `include` and `exclude` stand beside those of the pipeline, `partition_by` before its own. `limit` takes the first
+    objects only. `readable` are the extensions that are taken by default, in lower case without the dot.
+    `known_pages(uri, etag)` spares opening containers that have not changed. `progress` gets the number of objects
+    so far. The column `bucket` is 0.
+
+    Raises ConfigurationError for a wrong glob, grouping rule or pattern; SourceError for a source that cannot be
+    listed or of which nothing is taken; StorageUnavailable.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"the limit is {limit}; give the number of objects to take, 1 or more")
+    include, exclude = tuple(include), tuple(exclude)
+    selection = Selection((*pipeline.source.include, *include), (*pipeline.source.exclude, *exclude), readable)
+    rule = check_rule(pipeline.source.group)
+    partition = partition_function(partition_by or pipeline.table.partition_by)
+    source = storage.normalize(source)
+    if storage.is_local(source):
+        source = storage.uri_of(str(storage.local_path(source)))  # as it is on disk, and so in the URIs below it
+    inventory = is_inventory(source)
+    root, listing = read_inventory(source) if inventory else (source, storage.list_objects(source))
+    files = (
+        File(path, listed.uri, listed.etag, listed.size)
+        for listed in listing
+        if selection.takes(path := _below(root, listed.uri))
+    )
+    objects = islice(objects_of(files, rule), limit)
+    writer = _Writer(destination)
+    found = size = unopened = 0
+    with PageCounter(_processors(), pipeline.limits.memory_bytes) as counter:
+
+        def pages_of(one: Object) -> Future[int | None] | int | None:
+            """Of what may have several: how many, None where that cannot be known. Of everything else, 1."""
+            if not pipeline.source.pages or one.roles != (IMAGE,) or not may_have_pages(extension_of(one.path)):
+                return 1
+            if one.size > pipeline.limits.max_bytes:
+                return None
+            known = known_pages(one.uri, one.etag) if known_pages else None
+            return counter.count(one.uri) if known is None else known
+
+        for one, pages in _counted(objects, pages_of):
+            writer.add(one, partition(one.path), _numbers(one, pages if pipeline.source.pages else None))
+            found, size, unopened = found + 1, size + one.size, unopened + (pages is None)
+            if progress and found % 100 == 0:
+                progress(found)
+    writer.flush()
+    if not found:
+        raise SourceError(_nothing(source, selection, readable))
+    if progress:
+        progress(found)
+    return ManifestSummary(
+        source=source,
+        files=writer.files,
+        objects=found,
+        items=writer.items,
+        bytes=size,
+        listed=selection.listed,
+        left_aside=dict(selection.left_aside.most_common()),
+        unopened=unopened,
+        complete=limit is None and not include and not exclude and not inventory,
+    )
+
+
+def _below(root: str, uri: str) -> str:
+    """The path of a file below the root; the name of the file that is the root itself."""
+    if not uri.startswith(root):
+        root = quote(root, safe="/:")  # names that are no UTF-8 are quoted as a whole
+    if uri.startswith(root):
+        return uri[len(root) :].lstrip("/") or posixpath.basename(uri)
+    raise SourceError(f"{uri} was listed, but is not below {root}")
+
+
+def _counted(
+    objects: Iterable[Object], pages_of: Callable[[Object], Future[int | None] | int | None]
+) -> Iterator[tuple[Object, int | None]]:
+    """The objects in their order, each with its page count, while those of later ones are being counted."""
+    ahead: deque[tuple[Object, Future[int | None] | int | None]] = deque()
+    for one in objects:
+        ahead.append((one, pages_of(one)))
+        while ahead and (len(ahead) > AHEAD or not isinstance(ahead[0][1], Future) or ahead[0][1].done()):
+            yield _awaited(*ahead.popleft())
+    while ahead:
+        yield _awaited(*ahead.popleft())
+
+
+def _awaited(one: Object, pages: Future[int | None] | int | None) -> tuple[Object, int | None]:
+    if isinstance(pages, Future):
+        pages = pages.result()
+    return one, None if pages is None or not 1 <= pages <= MAX_PAGES else pages
+
+
+def _numbers(one: Object, pages: int | None) -> Iterable[int | None]:
+    """The pages that become items. Those of a PDF are always numbered, of other files only several are."""
+    if pages is None or (pages == 1 and extension_of(one.path) != "pdf"):
+        return (None,)
+    return range(1, pages + 1)
+
+
+class _Writer:
+    """Rows into Parquet files of ROWS rows each, as they come."""
+
+    def __init__(self, destination: str) -> None:
+        self.files: list[str] = []
+        self.items = 0
+        self._destination = destination
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add(self, one: Object, partition: str, pages: Iterable[int | None]) -> None:
+        uri, name = one.uri, object_id(one.uri)
+        assets = [
+            {"role": role, "uri": file.uri, "etag": file.etag, "bytes": file.size}
+            for role, file in zip(one.roles, one.files, strict=True)
+        ]
+        for page in pages:
+            self._rows.append((item_id(uri, page), name, uri, one.etag, one.size, partition, 0, page, None, assets))
+            if len(self._rows) == ROWS:
+                self.flush()
+
+    def flush(self) -> None:
+        """Writes the rows that are waiting."""
+        if not self._rows:
+            return
+        columns = zip(*self._rows, strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+        sink = io.BytesIO()
+        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), sink, compression="zstd")
+        uri = storage.join(self._destination, f"part-{len(self.files):05d}.parquet")
+        storage.write(uri, sink.getvalue())
+        self.files.append(uri)
+        self.items += len(self._rows)
+        self._rows = []
+
+
+def _processors() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _nothing(source: str, selection: Selection, readable: frozenset[str]) -> str:
+    """What to tell where nothing was taken."""
+    if not selection.listed:
+        return f"{source}: holds no files"
+    kinds = ", ".join(
+        f"{count} {'.' + extension if extension else 'without extension'}"
+        for extension, count in selection.left_aside.most_common(10)
+    )
+    return (
+        f"{source}: none of its {selection.listed} files is taken ({kinds}); "
+        f"readable are {', '.join(sorted(readable))}; name others with --include"
+    )

@@ -1,0 +1,254 @@
+"""The one module that knows Ray: stages over the blocks of a wave, rows to Parquet."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from swath.flows.work.journal import LOADING
+from swath.flows.work.stages import Cluster, Pool
+from swath.flows.work.worker import Context, Stage, StageWorker, suspects_of
+from swath.infra import storage
+from swath.schemas import errors
+from swath.schemas.errors import ConfigurationError, RunFailed, SwathError
+
+NO_PROGRESS_SECONDS = 1800
+NO_PROGRESS_ITEMS = 512
+"""A block is the least progress that Ray sees; each of its items may take its time."""
+POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Work:
+    """One wave, ready to be executed."""
+
+    blocks: Sequence[str]
+    """Manifest files; each becomes one block, done as a whole or not at all."""
+    rows: str
+    """URI prefix for the staged rows."""
+    checkpoint: str
+    """URI prefix in which Ray remembers the items that are staged."""
+    pools: Sequence[Pool]
+    context: Context
+
+
+Watch = Callable[[str, int, int], None]
+"""Told (stage, items, rejects) since the last call."""
+
+
+def start(address: str) -> bool:
+    """Starts Ray in this machine (`local`), or joins the cluster at an address.
+
+    False where this process has joined one already: then that one serves, and is not this caller's to `stop`.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if address == "local" or address.startswith("127.0.0.1:"):
+        # A cluster of one machine: nothing of ours listens beyond it. Ray takes 127.0.0.1 from nobody else.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray
+
+    if ray.is_initialized():
+        return False
+    # `log_to_driver=False` leaves a thread that prints the death of every worker to standard output.
+    ray._private.worker._worker_logs_enabled = False
+    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": environment}
+    if address == "local":
+        cores = os.cpu_count() or 1
+        options |= {"num_cpus": cores + 2, "include_dashboard": False, "object_store_memory": _store_bytes()}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigurationError(
+            f"no Ray cluster can be reached at {address!r} ({str(error)[:200]}); "
+            "see `swath status`, or use `--ray local`"
+        ) from None
+    return True
+
+
+def stop() -> None:
+    """Leaves the cluster, ending it where this process started it."""
+    import ray
+
+    with suppress(Exception):
+        ray.shutdown()
+
+
+def cluster(address: str) -> Cluster:
+    """What the machines offer; a machine of one's own is not started for this."""
+    import psutil
+
+    cores = os.cpu_count() or 1
+    if address == "local":
+        return Cluster(cpus=cores + 2, gpus=_gpus(), cores=psutil.cpu_count() or cores)
+    start(address)
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cpus = total.get("CPU", 0)
+    local = len(nodes) == 1 and nodes[0]["NodeManagerAddress"] in ("127.0.0.1", "localhost")
+    return Cluster(cpus=cpus, gpus=total.get("GPU", 0), cores=cores if local else int(cpus))
+
+
+def execute(work: Work, watch: Watch | None = None) -> None:
+    """Every block through the stages into staged Parquet; a second call does only what is missing.
+
+    Raises RunFailed where the engine gave up, and what storage raises; nothing is published either way.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext, SaveMode
+    from ray.data.checkpoint import CheckpointConfig
+
+    _forget_starts(work)
+    filesystem, rows = storage.filesystem(work.rows)
+    filesystem.create_dir(rows, recursive=True)
+    checkpoints, checkpoint = storage.filesystem(work.checkpoint)
+    checkpoints.create_dir(checkpoint, recursive=True)
+    context = DataContext.get_current()
+    context.use_datasource_v2 = False  # it merges the manifest's files into one block
+    context.target_max_block_size = 2 << 30  # a block is staged whole or not at all: never split
+    slowest = work.context.limits.seconds * NO_PROGRESS_ITEMS
+    context.execution_no_progress_timeout_s = max(NO_PROGRESS_SECONDS, slowest)
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.checkpoint_config = CheckpointConfig(
+        id_column="item_id",
+        checkpoint_path=checkpoint,
+        override_filesystem=checkpoints,
+        delete_checkpoint_on_success=False,
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    sources, _ = storage.filesystem(work.blocks[0])
+    with _tally(watch) as tally:
+        dataset = ray.data.read_parquet(
+            [storage.filesystem(block)[1] for block in work.blocks],
+            filesystem=sources,
+            partitioning=None,
+            override_num_blocks=len(work.blocks),
+        )
+        for pool in work.pools:
+            wants = pool.stage.resources
+            dataset = dataset.map_batches(
+                RayWorker,
+                fn_constructor_args=(pool.stage, work.context, tally),
+                batch_size=None,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                num_cpus=wants.cpus,
+                num_gpus=wants.gpus or None,
+                compute=ActorPoolStrategy(size=pool.workers),
+            )
+        failure: SwathError | None = None
+        try:
+            dataset.write_parquet(rows, filesystem=filesystem, mode=SaveMode.APPEND)
+        except (ray.exceptions.RayError, RuntimeError, TimeoutError, OSError) as error:
+            failure = _failure(error)
+        # Ray ends actors when nobody refers to them any more, and the frames of an error, or of a cycle, do: they
+        # would keep the CPUs that the next wave waits for.
+        del dataset
+        gc.collect()
+        if failure is not None:
+            raise failure
+
+
+class RayWorker:
+    """A stage in an actor of Ray Data, under a sidecar."""
+
+    def __init__(self, stage: Stage, context: Context, tally: Any) -> None:
+        progress = (lambda *update: tally.add.remote(*update)) if tally is not None else None
+        self.worker = StageWorker(stage, context, watched=True, progress=progress)
+
+    def __call__(self, block: Any) -> Any:
+        return self.worker(block)
+
+
+class Tally:
+    """Sums what workers report, for the driver's progress line."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[int, int]] = {}
+
+    def add(self, stage: str, items: int, rejects: int) -> None:
+        before = self.sums.get(stage, (0, 0))
+        self.sums[stage] = (before[0] + items, before[1] + rejects)
+
+    def take(self) -> dict[str, tuple[int, int]]:
+        sums, self.sums = self.sums, {}
+        return sums
+
+
+@contextmanager
+def _tally(watch: Watch | None) -> Iterator[Any]:
+    """An actor that sums the workers' progress, and a thread that hands the sums on."""
+    import ray
+
+    if watch is None:
+        yield None
+        return
+    tally: Any = ray.remote(num_cpus=0)(Tally).remote()
+    done = threading.Event()
+
+    def hand_on() -> None:
+        for stage, (items, rejects) in ray.get(tally.take.remote(), timeout=10).items():
+            watch(stage, items, rejects)
+
+    def poll() -> None:
+        while not done.wait(POLL_SECONDS):
+            with suppress(Exception):  # the next poll, or the end of the run, says more
+                hand_on()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield tally
+        with suppress(Exception):
+            hand_on()
+    finally:
+        done.set()
+        thread.join(timeout=10)
+        ray.kill(tally)
+
+
+def _failure(error: BaseException) -> SwathError:
+    """What a worker raised, found in Ray's account of it, in which causes come first and each ends with its line."""
+    causes = str(error).split("\nThe above exception was the direct cause")
+    ends = [part.strip().splitlines()[-1].strip() for part in causes if part.strip()]
+    for end in ends:
+        kind, _, text = end.partition(": ")
+        found = getattr(errors, kind.removeprefix(f"{errors.__name__}."), None)
+        if isinstance(found, type) and issubclass(found, SwathError):
+            return found(text[:1000])
+    what = next((end for end in reversed(ends[:-1] or ends) if ": " in end), type(error).__name__)
+    return RunFailed(f"the engine stopped: {what}"[:1000])
+
+
+def _forget_starts(work: Work) -> None:
+    """Deaths while loading are counted anew by each driver: what was wrong may have been put right."""
+    for pool in work.pools:
+        folder = suspects_of(pool.stage, work.context)
+        for name in storage.list_names(folder):
+            if name.startswith(LOADING):
+                storage.delete(storage.join(folder, name))
+
+
+def _store_bytes() -> int:
+    """Only small things cross the object store, so it gets little; Ray's default takes a third of the memory."""
+    import psutil
+
+    return int(min(1 << 30, psutil.virtual_memory().total // 8))
+
+
+def _gpus() -> float:
+    from pathlib import Path
+
+    return float(len(list(Path("/dev").glob("nvidia[0-9]*"))))

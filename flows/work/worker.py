@@ -1,0 +1,220 @@
+"""One stage of a pipeline as a worker: blocks of the manifest in, rows out. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from swath.flows.work.apart import Recipe, run_apart
+from swath.flows.work.artifacts import Keeper
+from swath.flows.work.journal import LOADING, Watched, resident_bytes
+from swath.flows.work.threads import limit_threads
+from swath.infra import storage
+from swath.operators.core.base import BYTES, Reject, Resources
+from swath.operators.core.chain import Chain, Journal, Link, NoJournal, Row, reject
+from swath.schemas.columns import Column, schema_of
+from swath.schemas.errors import RunFailed
+from swath.schemas.items import Reason, Status
+from swath.schemas.pipeline import Limits
+
+READ = "read"
+"""The step name of rejects that no operator made: the object could not be read, or was too large to be."""
+STARTS = 5
+"""How often a stage's workers may die while loading before the run stops; Ray would start them for ever."""
+Progress = Callable[[str, int, int], None]
+"""Told (stage, items, rejects) since the last call."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Neighbouring steps fused into one worker."""
+
+    name: str
+    links: tuple[Link, ...]
+    resources: Resources
+    first: bool = True
+    last: bool = True
+
+    @property
+    def reads_bytes(self) -> bool:
+        return self.first and any(BYTES.name in link.step.reads for link in self.links)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every worker of a wave knows."""
+
+    run_id: str
+    wave: int
+    columns: tuple[Column, ...]
+    fingerprint: str
+    fingerprints: dict[str, str]
+    limits: Limits
+    suspects: str
+    """URI prefix of the items that were being touched when a worker died."""
+    artifacts: str
+    """URI prefix of what operators keep beside the table."""
+
+
+class StageWorker:
+    """Built once a worker process; called with one block at a time.
+
+    A block of the first stage is a table with the columns of `schemas.items.MANIFEST`, in which items of one
+    object are neighbours; the last stage returns the table's columns. Between stages rows travel pickled.
+    """
+
+    def __init__(self, stage: Stage, context: Context, watched: bool, progress: Progress | None = None) -> None:
+        self.threads = max(1, int(stage.resources.cpus))
+        limit_threads(self.threads)
+        self.stage, self.context, self.progress = stage, context, progress
+        self.suspects = suspects_of(stage, context)
+        self.watch: Watched | None = None
+        self.journal: Journal = NoJournal()
+        if watched:
+            self.watch = Watched(self.suspects, context.limits.seconds, context.limits.memory_bytes)
+            self.journal = self.watch.slot
+            self._check_starts()
+            self.watch.slot.load()
+        keeper = Keeper(context.artifacts, context.fingerprints, self.journal)
+        cut = next((i for i, link in enumerate(stage.links) if link.of_objects), len(stage.links))
+        # An object's operator sees all its items at once, so it runs when the items themselves are through.
+        parts = [part for part in (stage.links[:cut], stage.links[cut:]) if part]
+        self.chains = [Chain(part, self.journal, keeper) for part in parts]
+        for chain in self.chains:
+            chain.load()
+        self.journal.rest()
+        if watched and self._bloated():
+            raise RunFailed(
+                f"a worker for {stage.name} has {resident_bytes(os.getpid()) / 2**30:.2f} GiB in memory before its "
+                f"first item, the limit is {context.limits.memory_bytes / 2**30:.2f} GiB; raise `limits: "
+                "{memory_bytes: ...}` of the pipeline"
+            )
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        if self.watch:
+            self.watch.ensure()
+            if self._bloated():
+                os._exit(1)  # many items have left it so, and none is at fault: Ray starts another one
+        rows = self._started(block) if self.stage.first else _unpacked(block)
+        suspects = frozenset(storage.list_names(self.suspects)) if self.watch else frozenset()
+        for chain in self.chains:
+            rows = self._isolated(chain, rows, suspects)
+        finished = list(rows)
+        self.journal.rest()
+        if self.stage.last:
+            finished = [finish(row, self.context) for row in finished]
+        result = to_table(finished, self.context.columns) if self.stage.last else _packed(finished)
+        if self.progress:
+            self.progress(self.stage.name, len(finished), sum(row["status"] == Status.REJECTED for row in finished))
+        return result
+
+    def close(self) -> None:
+        if self.watch:
+            self.watch.__exit__()
+
+    def _check_starts(self) -> None:
+        died = sum(name.startswith(LOADING) for name in storage.list_names(self.suspects))
+        if died >= STARTS:
+            raise RunFailed(f"workers for {self.stage.name} died {died} times while their models were being loaded")
+
+    def _bloated(self) -> bool:
+        return resident_bytes(os.getpid()) > self.context.limits.memory_bytes
+
+    def _started(self, block: pa.Table) -> Iterator[Row]:
+        """The block's rows as dicts, with the content of their object where a step reads it."""
+        rows = block.to_pylist()
+        limit = self.context.limits.max_bytes
+        wanted = [row["source_uri"] for row in rows if self.stage.reads_bytes and row["size_bytes"] <= limit]
+        contents = storage.read_many(list(dict.fromkeys(wanted)))
+        current: str | None = None
+        content: bytes | Exception = b""
+        for manifest in rows:
+            row: Row = {**manifest, "status": Status.OK, "seconds": {}}
+            uri = row["source_uri"]
+            if self.stage.reads_bytes and row["size_bytes"] > limit:
+                message = f"the file has {row['size_bytes']:,} bytes, the limit is {limit:,}"
+                reject(row, READ, Reject(Reason.TOO_LARGE, message))
+            elif self.stage.reads_bytes:
+                self.journal.rest()  # waiting for the store is nothing an item can be blamed for
+                if uri != current:
+                    current, content = uri, next(contents)
+                if isinstance(content, bytes):
+                    row[BYTES.name] = content
+                elif isinstance(content, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+                    reject(row, READ, Reject(Reason.NOT_FOUND, f"{type(content).__name__}: {content}"))
+                else:
+                    raise content
+            yield row
+
+    def _isolated(self, chain: Chain, rows: Iterable[Row], suspects: frozenset[str]) -> Iterator[Row]:
+        """The rows through the chain, in order; apart from this process where a worker died on one of them."""
+        if not suspects:
+            return chain.run(rows)
+        ordered = list(rows)
+        if suspects.isdisjoint(row["item_id"] for row in ordered):
+            return chain.run(ordered)
+        self.journal.rest()
+        context = self.context
+        recipe = Recipe(tuple(chain.links), context.artifacts, context.fingerprints, self.threads, context.limits)
+        return iter(run_apart(recipe, ordered, suspects))
+
+
+def suspects_of(stage: Stage, context: Context) -> str:
+    """URI of the folder in which a stage's sidecars leave what its workers died on."""
+    return storage.join(context.suspects, stage.name.replace(" + ", "-"))
+
+
+def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
+    """Rows as the table's stored columns; a value that does not fit its column's type rejects its row."""
+    schema = schema_of(columns)
+    while True:
+        arrays = []
+        for field in schema:
+            values = [row.get(field.name) for row in rows]
+            if pa.types.is_map(field.type):
+                values = [value if value is None else list(value.items()) for value in values]
+            try:
+                arrays.append(pa.array(values, field.type))
+            except (pa.ArrowException, TypeError, ValueError, OverflowError):
+                _reject_misfits(rows, values, field)
+                break
+        else:
+            return pa.table(arrays, schema=schema)
+
+
+def finish(row: Row, context: Context) -> Row:
+    """The row with its provenance."""
+    return {
+        **row,
+        "run_id": context.run_id,
+        "wave": context.wave,
+        "fingerprint": context.fingerprint,
+        "fingerprints": context.fingerprints,
+        "processed_at": datetime.now(UTC),
+    }
+
+
+def _reject_misfits(rows: Sequence[Row], values: list[Any], field: pa.Field) -> None:
+    for row, value in zip(rows, values, strict=True):
+        try:
+            pa.array([value], field.type)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            row[field.name] = None
+            reject(row, field.name, Reject(Reason.OPERATOR_ERROR, f"column {field.name!r} is {field.type}: {error}"))
+
+
+def _packed(rows: list[Row]) -> pa.Table:
+    # Pickle between our own workers only: rows carry numpy arrays and tensors that Arrow has no type for.
+    packed = [pickle.dumps(row, protocol=5) for row in rows]
+    return pa.table({"item_id": [row["item_id"] for row in rows], "row": pa.array(packed, pa.large_binary())})
+
+
+def _unpacked(block: pa.Table) -> Iterator[Row]:
+    for packed in block.column("row"):
+        yield pickle.loads(packed.as_buffer())
