@@ -130,6 +130,8 @@ def test_a_store_that_fails_for_good_stops_the_run_which_then_goes_on(tmp_path: 
         engine.execute(work)
     (tmp_path / "in/0020.jpg").unlink()
     (tmp_path / "in/0020.jpg").write_bytes(good)
+    engine.stop()  # a resumed run is another process
+    engine.start("local")
     engine.execute(work)
     assert rejects(complete(work, 32)) == {"0004": "not_found"}
 
