@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from swath.flows.work.worker import Stage
-from swath.operators.core.base import Resources
+from swath.operators.core.base import BYTES, Resources
 from swath.operators.core.chain import BoundStep, Link, links_of
 from swath.schemas.errors import ConfigurationError
 
@@ -41,6 +41,7 @@ def fuse(steps: Sequence[BoundStep]) -> list[Stage]:
         links = tuple(group)
         names = list(dict.fromkeys(link.step.name for link in links))
         stages.append(Stage(" + ".join(names), links, _resources(links), first=not stages, last=False))
+    stages[0] = replace(stages[0], fetches=any(BYTES.name in step.reads for step in steps))
     return [*stages[:-1], replace(stages[-1], last=True)]
 
 

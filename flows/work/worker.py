@@ -40,10 +40,8 @@ class Stage:
     resources: Resources
     first: bool = True
     last: bool = True
-
-    @property
-    def reads_bytes(self) -> bool:
-        return self.first and any(BYTES.name in link.step.reads for link in self.links)
+    fetches: bool = False
+    """Whether it reads the objects from the store: the first stage does, where any stage wants their bytes."""
 
 
 @dataclass(frozen=True)
@@ -130,17 +128,17 @@ class StageWorker:
         """The block's rows as dicts, with the content of their object where a step reads it."""
         rows = block.to_pylist()
         limit = self.context.limits.max_bytes
-        wanted = [row["source_uri"] for row in rows if self.stage.reads_bytes and row["size_bytes"] <= limit]
+        wanted = [row["source_uri"] for row in rows if self.stage.fetches and row["size_bytes"] <= limit]
         contents = storage.read_many(list(dict.fromkeys(wanted)))
         current: str | None = None
         content: bytes | Exception = b""
         for manifest in rows:
             row: Row = {**manifest, "status": Status.OK, "seconds": {}}
             uri = row["source_uri"]
-            if self.stage.reads_bytes and row["size_bytes"] > limit:
+            if self.stage.fetches and row["size_bytes"] > limit:
                 message = f"the file has {row['size_bytes']:,} bytes, the limit is {limit:,}"
                 reject(row, READ, Reject(Reason.TOO_LARGE, message))
-            elif self.stage.reads_bytes:
+            elif self.stage.fetches:
                 self.journal.rest()  # waiting for the store is nothing an item can be blamed for
                 if uri != current:
                     current, content = uri, next(contents)

@@ -143,7 +143,7 @@ def lines_of_tsv(table: str, scale: float) -> list[Line]:
 def readable(pixels: Pixels) -> tuple[Grey, float]:
     """Grey, with small print enlarged (at most twice) and tall print reduced, and the scale that was applied.
 
-    Grey alone halves the time of a colour page and changes no word.
+    Grey alone halves the time of a colour page; word-F1 on receipts moved by 0.001.
     """
     grey: Grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     text = text_height(grey)

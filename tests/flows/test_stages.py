@@ -42,7 +42,7 @@ def test_neighbours_that_want_the_same_become_one_stage() -> None:
     assert shape([stage]) == [("decode + assess_quality + classify + perceptual_hash", 1, 0)]
     assert stage.first
     assert stage.last
-    assert stage.reads_bytes
+    assert stage.fetches
 
 
 def test_a_model_on_a_gpu_is_prepared_in_the_stage_before_it() -> None:
@@ -165,6 +165,15 @@ def test_rows_through_several_stages_are_those_of_one(manifest: pa.Table, tmp_pa
         set(dict(seconds)) for seconds in cut["seconds"].to_pylist()
     ]
     assert whole.schema.equals(bound().schema, check_metadata=True)
+
+
+def test_a_stage_before_decode_that_reads_no_bytes_hands_them_on(manifest: pa.Table, tmp_path: Path) -> None:
+    size = Step(op="tests.operators.own_operators:FileSize", config={"resources": {"cpus": 2}})
+    pipeline = Pipeline(name="sizes", steps=(size, Step(op="decode")))
+    rows, crossing = processed(bind(pipeline), manifest, tmp_path)
+    assert len(crossing) == 1
+    assert rows["file_size"].equals(manifest["size_bytes"])
+    assert rows["status"].to_pylist().count("ok") == 5  # two of the seven are broken
 
 
 def test_only_what_is_still_read_crosses_between_stages(manifest: pa.Table, tmp_path: Path) -> None:

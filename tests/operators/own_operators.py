@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from swath.operators.core.base import PIXELS, Batch, Item, ItemOperator, Operator
 from swath.schemas.columns import Column
+from swath.schemas.items import MANIFEST
 
 
 class MeanRed(ItemOperator):
@@ -25,6 +26,21 @@ class MeanRed(ItemOperator):
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
         return {"mean_red": float(np.mean(item["pixels"][..., 0])) * self.scale}
+
+
+class FileSize(ItemOperator):
+    """Size of the file as the manifest has it; reads no bytes."""
+
+    version: ClassVar[int] = 1
+
+    def inputs(self) -> tuple[Column, ...]:
+        return tuple(column for column in MANIFEST if column.name == "size_bytes")
+
+    def outputs(self) -> tuple[Column, ...]:
+        return (Column("file_size", pa.int64(), "Size of the file", "bytes"),)
+
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        return {"file_size": item["size_bytes"]}
 
 
 class Unfinished(Operator):
