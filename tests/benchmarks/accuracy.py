@@ -1,6 +1,6 @@
 """What the shipped pipelines get right on real data with ground truth, from the published tables; prints JSON.
 
-    python tests/benchmarks/accuracy.py [--data FOLDER] [--pages N]
+    python -m tests.benchmarks.accuracy [--data FOLDER] [--pages N]
 
 FOLDER is `../shared/data`: `receipts_sroie` (img/, box/) and `drone_*` (images/, gps_truth.csv).
 """
