@@ -87,7 +87,7 @@ class Files(StrEnum):
         "swath run photos ./pictures",
         "swath run photos ./pictures --ray off --limit 10",
         "swath run survey s3://flights/2026 --partition-by 'site={site}/dt={date}' --max-rejects 0.05",
-        "swath run documents ./scans --set ocr.engine=tesseract --json > run.json",
+        "swath run documents ./scans --set ocr.engine=tesserocr --json > run.json",
     )
 )
 def run(

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from swath.infra import storage
+from swath.schemas.views import literal
 
 MEMORY = "500MB"
 """What a query of a driver may hold before it spills to a temporary folder."""
@@ -28,16 +29,13 @@ def scratch(*uris: str) -> Iterator[duckdb.DuckDBPyConnection]:
         yield db
 
 
-def literal(text: str) -> str:
-    """A string as SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def parquet(uris: Iterable[str], *, by_name: bool = False) -> str:
+def parquet(uris: Iterable[str], *, by_name: bool = False, filename: str | None = None) -> str:
     """SQL of the rows of Parquet files, whose paths tell nothing; columns that a file lacks are null if `by_name`,
-    else every file must have those that are asked for, and is not opened before its turn."""
+    else every file must have those that are asked for, and is not opened before its turn. `filename` names a column
+    for the file of each row."""
     listed = ", ".join(map(literal, uris))
-    return f"read_parquet([{listed}], union_by_name = {str(by_name).lower()}, hive_partitioning = false)"
+    named = f", filename = {literal(filename)}" if filename else ""
+    return f"read_parquet([{listed}], union_by_name = {str(by_name).lower()}, hive_partitioning = false{named})"
 
 
 def one(db: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from swath.flows.audit.reconcile import parquet, reconcile
+from swath.flows.audit.reconcile import reconcile, rows_of
 from swath.flows.audit.suites import Expectation, Suite, load_suites
 from swath.infra import storage
 from swath.schemas.checks import AuditReport, AuditRequest, Check
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import Status
+from swath.schemas.views import literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ def _with_page(
 def _connection(request: AuditRequest) -> Iterator[duckdb.DuckDBPyConnection]:
     with tempfile.TemporaryDirectory(prefix="swath-audit-") as spill, duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        connection.execute("SET temp_directory = '" + spill.replace("'", "''") + "'")
+        connection.execute(f"SET temp_directory = {literal(spill)}")
         connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET enable_progress_bar = false")
         for uri in (*request.staged, *request.manifest, *request.untouched):
@@ -132,7 +133,7 @@ def _judge(
 
 def _available(connection: duckdb.DuckDBPyConnection, request: AuditRequest) -> dict[str, str]:
     """Name of a scalar column, or `<name>_count` of a nested one, to the SQL that yields it."""
-    relation = connection.sql(f"SELECT * EXCLUDE (staged_file) FROM {parquet(request.staged)} LIMIT 0")
+    relation = connection.sql(f"SELECT * EXCLUDE (staged_file) FROM {rows_of(request.staged)} LIMIT 0")
     columns: dict[str, str] = {}
     counts: dict[str, str] = {}
     for name, kind in zip(relation.columns, relation.types, strict=True):
@@ -159,7 +160,7 @@ def _rows(
     """The rows that the suite judges, with one column more to name them by, and how many there are in all."""
     run = "'" + request.run_id.replace("'", "''") + "'"
     where = {"ok": f"run_id = {run} AND status = '{Status.OK}'", "run": f"run_id = {run}", "all": "true"}
-    rows = f"FROM {parquet(request.staged)} WHERE {where[suite.meta.rows]}"
+    rows = f"FROM {rows_of(request.staged)} WHERE {where[suite.meta.rows]}"
     counted = connection.execute(f"SELECT count(*) FROM staged WHERE {where[suite.meta.rows]}")  # made by `reconcile`
     number = int(counted.fetchall()[0][0])
     chosen = ", ".join(f'{sql} AS "{name}"' for name, sql in columns.items())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import duckdb
 
+from swath.flows.duck import parquet
 from swath.schemas.checks import AuditRequest, Check
 from swath.schemas.errors import StorageUnavailable
 from swath.schemas.items import Reason, Status
@@ -21,10 +22,9 @@ ITEM = "coalesce(source_uri, 'no source_uri') || ' (item ' || coalesce(item_id, 
 Connection = duckdb.DuckDBPyConnection
 
 
-def parquet(uris: tuple[str, ...]) -> str:
-    """The table function over the files, missing columns filled with nulls; the paths alone decide nothing."""
-    listed = ", ".join("'" + uri.replace("'", "''") + "'" for uri in uris)
-    return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false, filename = 'staged_file')"
+def rows_of(uris: tuple[str, ...]) -> str:
+    """SQL of the rows of the files, missing columns filled with nulls, with their file as `staged_file`."""
+    return parquet(uris, by_name=True, filename="staged_file")
 
 
 def reconcile(connection: Connection, request: AuditRequest) -> list[Check]:
@@ -64,15 +64,15 @@ def _read(connection: Connection, request: AuditRequest) -> None:
         "CREATE TEMP TABLE untouched (item_id VARCHAR, partition VARCHAR, status VARCHAR, reason VARCHAR)"
     )
     if request.staged:
-        connection.execute(f"INSERT INTO staged SELECT {names}, staged_file FROM {parquet(request.staged)}")
+        connection.execute(f"INSERT INTO staged SELECT {names}, staged_file FROM {rows_of(request.staged)}")
         connection.execute(
             "INSERT INTO footers SELECT file_name, num_rows FROM parquet_file_metadata(?)", [list(request.staged)]
         )
     if request.manifest:
-        connection.execute(f"INSERT INTO manifest SELECT item_id, source_uri FROM {parquet(request.manifest)}")
+        connection.execute(f"INSERT INTO manifest SELECT item_id, source_uri FROM {rows_of(request.manifest)}")
     if request.untouched:
         connection.execute(
-            f"""INSERT INTO untouched SELECT item_id, partition, status, reject_reason FROM {parquet(request.untouched)}
+            f"""INSERT INTO untouched SELECT item_id, partition, status, reject_reason FROM {rows_of(request.untouched)}
             WHERE partition IN (SELECT partition FROM staged)"""
         )
 

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from swath.flows.duck import batches, literal, one, parquet, scratch
+from swath.flows.duck import batches, one, parquet, scratch
 from swath.flows.run.plan import Plan, Wave, bucket_of
 from swath.infra import storage
 from swath.infra.lake import Cell, DataFile, Lake
 from swath.schemas.errors import RunFailed, SwathError
+from swath.schemas.views import literal
 
 BATCH_ROWS = 5_000
 
