@@ -49,3 +49,10 @@ def test_records_hold_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     runs.save(record)
     assert runs.load(record.run_id).error == "*** did not open postgresql://***@host/db with ***"
     assert scrubbed("s3://bucket/a:b@c") == "s3://bucket/a:b@c"
+
+
+def test_runs_of_one_second_are_listed_in_the_order_in_which_they_started(tmp_path: Path) -> None:
+    runs = Runs(str(tmp_path))
+    request = Request(pipeline=pipeline(), source=str(tmp_path / "in"), warehouse=str(tmp_path))
+    started = [runs.new(request).run_id for _ in range(20)]
+    assert runs.names() == started
