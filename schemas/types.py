@@ -36,3 +36,14 @@ LINES = list_of(
     Column("box", BOX, "Where the line stands"),
     Column("words", WORDS, "Its words in reading order"),
 )
+FIELDS = list_of(
+    Column("name", pa.string(), "Field: total, issue_date, issuer; of a line item as line_items[1].amount"),
+    Column("value", pa.string(), "Normalised: date as YYYY-MM-DD, number with a point; null where it cannot be read"),
+    Column("raw", pa.string(), "The text it was read from"),
+    Column("confidence", pa.float32(), "Probability that the value is right, 0 to 1, lowered by failed checks"),
+    Column("item_id", pa.string(), "The page it stands on"),
+    Column("page", pa.int32(), "Number of that page in its file, from 0; null for a picture"),
+    Column("box", BOX, "Where it stands on that page; null where it was derived"),
+    Column("failed_checks", pa.list_(pa.string()), "What contradicts it: net_plus_tax, iban_checksum"),
+)
+"""Of an object: they stand on its first item, each with the page it was found on."""
