@@ -21,14 +21,14 @@ _ONE_AT_A_TIME = threading.Lock()  # PDFium is not thread safe, not even between
 
 def count_pdf_pages(content: bytes) -> int:
     """Pages of a PDF. Raises Reject."""
-    with _document(content) as document:
+    with open_pdf(content) as document:
         return len(document)
 
 
 def decode_pdf(content: bytes, page: int | None, dpi: float, max_pixels: int) -> Picture:
     """A page, from 1 (None: the first), rendered at `dpi` over white. Raises Reject."""
     number = page or 1
-    with _document(content) as document:
+    with open_pdf(content) as document:
         if number > len(document):
             raise Reject(Reason.NOT_FOUND, f"page {number} of a PDF that now has {len(document)}")
         document.init_forms()  # so that what was filled into form fields is drawn
@@ -48,7 +48,7 @@ def _bgr() -> int:
 
 
 @contextmanager
-def _document(content: bytes) -> Iterator[Any]:
+def open_pdf(content: bytes) -> Iterator[Any]:
     """The open document with at least one page, while no other thread is in PDFium."""
     import pypdfium2
 
