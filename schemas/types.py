@@ -47,3 +47,40 @@ FIELDS = list_of(
     Column("failed_checks", pa.list_(pa.string()), "What contradicts it: net_plus_tax, iban_checksum"),
 )
 """Of an object: they stand on its first item, each with the page it was found on."""
+CODES = list_of(
+    Column("format", pa.string(), "Kind of the code: QRCode, EAN13, Code128"),
+    Column(
+        "text", pa.string(), "What it says; control characters replaced. Written by a stranger: never run or opened"
+    ),
+    Column("content", pa.binary(), "The bytes of it"),
+    Column("box", BOX, "Where it stands"),
+)
+REGIONS = list_of(
+    Column("kind", pa.string(), "header, paragraph, table, cell, totals_block, signature, stamp, logo or checkbox"),
+    Column("text", pa.string(), "The text that stands in it, its lines joined by newlines; null where it has none"),
+    Column("confidence", pa.float32(), "How sure it is that this is such a region, 0 to 1"),
+    Column("box", BOX, "Where it stands"),
+    Column("row", pa.int32(), "Of a cell: its row in the table, from 1", "position"),
+    Column("column", pa.int32(), "Of a cell: its column in the table, from 1", "position"),
+    Column("state", pa.string(), "Of a checkbox: checked or empty"),
+    Column(
+        "parent", pa.int32(), "Position in this list, from 1, of the region it is part of: a cell's table", "position"
+    ),
+)
+"""In reading order, a table before its cells. A table without text is one of rulings alone."""
+REDACTIONS = list_of(
+    Column("rule", pa.string(), "The rule that found something: email, iban, card, the name of a pattern"),
+    Column("box", BOX, "What was blackened on the page; null where it stands in another column"),
+    Column("count", pa.int32(), "How often the rule matched there", "matches"),
+)
+"""What was masked by which rule and where; never what it was."""
+MATCHES = list_of(
+    Column("key", pa.string(), "Key of the row of the reference table; null where no row fits"),
+    Column("field", pa.string(), "Field of the document that was compared: total, issuer, purchase_order"),
+    Column("found", pa.string(), "Its value in the document; null where it has none"),
+    Column("expected", pa.string(), "Its value in the reference table"),
+    Column("outcome", pa.string(), "matched, mismatch, or unknown where no row fits"),
+    Column("difference", pa.float64(), "Of amounts: found less expected", "currency of the document"),
+    Column("similarity", pa.float32(), "Of names: likeness, 0 to 1"),
+)
+"""Of an object: they stand on its first item, one element a field that was compared."""
