@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[a-z][a-z0-9_]*$"
-RESERVED = {"main", "temp", "system", "information_schema", "pg_catalog"}
+RESERVED = {"main", "temp", "system", "information_schema", "pg_catalog", "corrections"}
 """What a table cannot be called, because its name is a schema in SQL and these mean something there."""
 
 
@@ -92,6 +92,8 @@ class Table(Model):
     """Pattern over the path below the source, such as `site={site}/dt={date}`."""
     publish: Literal["run", "wave"] = "run"
     """One commit for the whole run, or one a wave."""
+    leave_out: tuple[str, ...] = ()
+    """Columns that later steps may read but that are never written: the raw `lines` and `text` beside a `redact`."""
 
 
 class Pipeline(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,9 @@ class Bound:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The stored columns of the table, in order."""
+        left_out = self.pipeline.table.leave_out
         outputs = [column for step in self.steps for column in step.outputs if column.stored]
-        return (*MANIFEST, *outputs, *VERDICT)
+        return (*MANIFEST, *(column for column in outputs if column.name not in left_out), *VERDICT)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -62,8 +63,9 @@ class Bound:
 
     @property
     def step_of(self) -> dict[str, str]:
-        """The step that makes a column, for all columns that a step makes."""
-        return {column.name: step.name for step in self.steps for column in step.outputs if column.stored}
+        """The step that makes a column, for all columns of the table that a step makes."""
+        kept = {column.name for column in self.columns}
+        return {column.name: step.name for step in self.steps for column in step.outputs if column.name in kept}
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -71,7 +73,9 @@ class Bound:
 
     @property
     def fingerprint(self) -> str:
-        return digest(self.fingerprints)
+        left_out = sorted(self.pipeline.table.leave_out)
+        # Rows that still hold what is now left out are not current: they are made anew.
+        return digest([self.fingerprints, left_out] if left_out else self.fingerprints)
 
 
 def shipped() -> list[str]:
@@ -179,7 +183,21 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
             producers |= {PIXELS.name: step.name, TO_SOURCE.name: step.name}
         known |= producers.keys()
         unstored |= {column.name for column in bound.outputs if not column.stored}
-    return Bound(loaded.pipeline, tuple(steps))
+    return Bound(loaded.pipeline, _discreet(loaded, steps))
+
+
+def _discreet(loaded: Loaded, steps: list[BoundStep]) -> tuple[BoundStep, ...]:
+    """The steps, those that see a column which the table leaves out told not to quote it in their rejects."""
+    left_out = set(loaded.pipeline.table.leave_out)
+    made = {column.name: column.stored for step in steps for column in step.outputs}
+    for name in sorted(left_out - {name for name, stored in made.items() if stored}):
+        why = "is never stored" if name in made else "is not made by any step"
+        raise ConfigurationError(
+            f"{loaded.at('table', 'leave_out')}: the table cannot leave out {name!r}, which {why}; "
+            f"the steps make {_some({name for name, stored in made.items() if stored})}"
+        )
+    sees = (left_out & (step.reads | {column.name for column in step.outputs}) for step in steps)
+    return tuple(replace(step, discreet=bool(seen)) for step, seen in zip(steps, sees, strict=True))
 
 
 def digest(value: Any) -> str:

@@ -65,6 +65,8 @@ class BoundStep:
     operator: Operator
     when: When | None = None
     fingerprint: str = ""
+    discreet: bool = False
+    """Whether its exceptions stay unquoted, because it sees what the table must not hold."""
 
     # Asked for every item: kept, because an operator makes its columns anew each time.
 
@@ -194,7 +196,7 @@ class Chain:
             raise  # no item's fault: the run stops, and can be resumed
         except Exception as error:
             if len(rows) == 1 or link.of_objects:
-                return [verdict(error)] * len(rows)
+                return [verdict(error, quote=not link.step.discreet)] * len(rows)
             results: list[Row | Reject] = []
             for row in rows:
                 self.journal.touch((row["item_id"],), link.step.name)
@@ -247,7 +249,7 @@ def _applies(link: Link, row: Row) -> bool:
     try:
         return step.when is None or step.when.applies(row)
     except Exception as error:  # columns of types that do not compare
-        reject(row, step.name, verdict(error))
+        reject(row, step.name, verdict(error, quote=not step.discreet))
         return False
 
 
@@ -263,15 +265,16 @@ def _one(values: Row) -> Row | Reject:
     return next((value for value in values.values() if isinstance(value, Reject)), values)
 
 
-def verdict(error: BaseException) -> Reject:
-    """The reject that an operator's exception stands for."""
+def verdict(error: BaseException, quote: bool = True) -> Reject:
+    """The reject that an operator's exception stands for, with the exception's own words where they may be quoted."""
     if isinstance(error, Reject):
         return error
     if isinstance(error, MemoryError):
         return Reject(Reason.OUT_OF_MEMORY, "the operator asked for more memory than there is")
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
-    return Reject(Reason.OPERATOR_ERROR, f"{type(error).__name__}: {str(error)[:500]} ({place})")
+    words = f": {str(error)[:500]}" if quote else ""
+    return Reject(Reason.OPERATOR_ERROR, f"{type(error).__name__}{words} ({place})")
 
 
 def reject(row: Row, step: str, result: Reject) -> None:

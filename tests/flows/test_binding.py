@@ -339,3 +339,37 @@ def test_decode_is_as_large_as_its_readers_need() -> None:
     assert min_side("- decode", "- vegetation: {side: 300}", f"- {OWN}") is None  # does not say what it can do with
     assert min_side("- decode", "- exif") is None
     assert min_side("- decode: {min_side: 99}", "- vegetation: {side: 300}") == 99
+
+
+# What the table leaves out
+
+READ = steps("- decode", "- ocr")
+
+
+def test_what_the_table_leaves_out_is_made_but_no_column_of_it() -> None:
+    whole, less = bound(READ), bound(READ + "\ntable: {leave_out: [lines, text]}")
+    assert [name for name in whole.schema.names if name not in less.schema.names] == ["lines", "text"]
+    assert not {"lines", "text"} & set(less.step_of)
+    assert less.fingerprints == whole.fingerprints
+    assert [step.discreet for step in less.steps] == [False, True]
+    assert not any(step.discreet for step in whole.steps)
+
+
+def test_rows_that_hold_what_is_now_left_out_are_not_current() -> None:
+    whole, less = bound(READ), bound(READ + "\ntable: {leave_out: [lines, text]}")
+    assert less.fingerprint != whole.fingerprint
+    assert less.fingerprint == bound(READ + "\ntable: {leave_out: [text, lines]}").fingerprint
+    assert whole.fingerprint == bound(READ + "\ntable: {leave_out: []}").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("txet", "field.yaml:5: the table cannot leave out 'txet', which is not made by any step; the steps make "),
+        ("status", "field.yaml:5: the table cannot leave out 'status', which is not made by any step"),
+    ],
+)
+def test_what_is_not_there_cannot_be_left_out(name: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        bound(READ + f"\ntable: {{leave_out: [{name}]}}")
+    assert str(error.value).startswith(message)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -523,6 +525,14 @@ def test_an_object_operator_that_raises_rejects_the_whole_object_and_no_other() 
     done = through([*pages("a", 6, 7), *pages("b", 4, 5)], PageCount())
     assert [row["status"] for row in done] == ["rejected", "rejected", "ok", "ok"]
     assert numbers(done, "pages") == [None, None, 2, None]
+
+
+@pytest.mark.parametrize("operator", [Double(on_13="raises"), DoubleTogether(on_13="raises")])
+def test_a_step_that_sees_what_must_not_be_kept_does_not_quote_its_exceptions(operator: Operator) -> None:
+    discreet = replace(step(operator), discreet=True)
+    done = through(of_sizes(12, 13), discreet)
+    assert [row["status"] for row in done] == ["ok", "rejected"]
+    assert re.fullmatch(r"ValueError \(test_chain.py:\d+\)", done[1]["reject_message"])
 
 
 # Artifacts
