@@ -15,8 +15,8 @@ from swath.flows.pipelines.binding import READABLE, bind
 from swath.flows.run.plan import make_plan
 from swath.flows.run.records import Request, Runs, State
 from swath.flows.source.manifest import build_manifest
-from swath.flows.work import engine
-from swath.flows.work.stages import Pool, fuse, pools
+from swath.flows.work.place import place
+from swath.flows.work.stages import Pool, fuse
 from swath.infra import storage
 from swath.infra.lake import Lake
 from swath.infra.settings import settings
@@ -62,8 +62,6 @@ class Preview(BaseModel):
 def preview(request: Request) -> Preview:
     """Lists the source and joins it with the table; writes nothing but temporary files."""
     bound = bind(request.pipeline)
-    given = fuse(bound.steps)
-    placed = [Pool(stage, 1) for stage in given] if request.ray == "off" else pools(given, engine.cluster(request.ray))
     with TemporaryDirectory(prefix="swath-plan-") as folder:
         manifest = build_manifest(
             request.source,
@@ -77,6 +75,7 @@ def preview(request: Request) -> Preview:
         )
         lake = Lake(request.warehouse if _has_tables(request.warehouse) else folder)
         plan = make_plan(bound, manifest, lake, None, retry=request.retry)
+    placed = place(fuse(bound.steps), request.ray, max((wave.items for wave in plan.waves), default=0))
     return Preview(
         pipeline=bound.pipeline.name,
         table=bound.pipeline.table.name,

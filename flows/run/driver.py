@@ -29,7 +29,8 @@ from swath.flows.run.settle import Settled, cells_of, check_current, settle
 from swath.flows.source.manifest import ManifestSummary, build_manifest
 from swath.flows.work import engine
 from swath.flows.work.inprocess import execute_here
-from swath.flows.work.stages import Pool, fuse, pools
+from swath.flows.work.place import place, without_ray
+from swath.flows.work.stages import Pool, fuse
 from swath.flows.work.worker import Context
 from swath.infra import storage
 from swath.infra.crash import crash_point
@@ -107,6 +108,7 @@ class Driver:
         self.lake = Lake(self.runs.warehouse)
         self._audit: AuditClient | None = None
         self._ray: _Background | None = None
+        self._lists = threading.Lock()
         self._known: frozenset[str] | None = None
         self._started = time.monotonic()
         self._before = self.record.seconds
@@ -160,12 +162,12 @@ class Driver:
         return self.lake.published(self.table, self.run_id)
 
     def open(self) -> None:
-        """Starts, side by side and without waiting, what takes seconds to start: Ray and the audit's imports."""
+        """Starts, side by side and without waiting, what takes seconds to start: the audit's imports, and Ray where
+        the source has more than a few items."""
         if self._audit is None:
             self._audit = AuditClient.start(self.audit_socket)
-        address = self.record.request.ray
-        if self._ray is None and address != "off":
-            self._ray = _Background(lambda: engine.start(address))
+        if self._ray is None and self.record.request.ray != "off":
+            self._ray = _Background(self._start_ray)
 
     def close(self) -> None:
         if self._ray is not None:
@@ -183,7 +185,7 @@ class Driver:
         """Lists the source, once for a plan."""
         request = self.record.request
         kept = self._path("manifest.json")
-        with self._timed("manifest"):
+        with self._lists, self._timed("manifest"):
             try:
                 found = Listing.model_validate_json(storage.read(kept))
             except FileNotFoundError:
@@ -240,8 +242,8 @@ class Driver:
         self.reporter.phase("execute", f"wave {wave.number} of {len(self.plan.waves)}: {wave.items:,} items")
         work = self._work(wave)
         with self._timed("execute"):
-            if self.record.request.ray == "off":
-                execute_here(work, self._watch)
+            if without_ray(self.record.request.ray, wave.items):
+                execute_here(work, self._watch, apart=self.record.request.ray != "off")
             else:
                 engine.execute(work, self._watch)
         storage.write(marker, work.rows.encode())
@@ -345,16 +347,20 @@ class Driver:
         storage.delete_prefix(self._data())
         storage.delete_prefix(self._path("waves"))
 
-    def pools(self) -> list[Pool]:
-        """The stages and their workers on the cluster of this run."""
+    def _start_ray(self) -> bool:
+        """Whether Ray was started: a plan says whether a wave needs it, before there is one the source does."""
+        plan: Plan | None = self.__dict__.get("plan")
+        most = max((wave.items for wave in plan.waves), default=0) if plan else self.listing().manifest.items
         address = self.record.request.ray
-        stages = fuse(self.bound.steps)
-        if address == "off":
-            return [Pool(stage, 1) for stage in stages]
+        return not without_ray(address, most) and engine.start(address)
+
+    def _join_ray(self) -> None:
         self.open()
         assert self._ray is not None
-        self._ray.result()
-        return pools(stages, engine.cluster(address))
+        if not self._ray.result():  # not started for want of items, or by somebody else
+            self._ray.release()
+            self._ray = _Background(lambda: engine.start(self.record.request.ray))
+            self._ray.result()
 
     def _make_plan(self, found: Listing) -> Plan:
         self.reporter.phase("plan")
@@ -460,7 +466,10 @@ class Driver:
         self.runs.save(record)
 
     def _work(self, wave: Wave) -> engine.Work:
-        given = self.pools()
+        here = without_ray(self.record.request.ray, wave.items)
+        if not here:
+            self._join_ray()
+        given = place(fuse(self.bound.steps), self.record.request.ray, wave.items)
         folder = self._folder(wave)
         cut = blocks(wave.pending, self._path(folder, "blocks"), max(pool.workers for pool in given))
         given = [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given]
@@ -478,7 +487,7 @@ class Driver:
             artifacts=storage.join(self.runs.warehouse, "artifacts", self.bound.pipeline.name),
         )
         # The two engines remember what is done in different ways, so neither goes on with the other's rows.
-        rows = "rows-here" if self.record.request.ray == "off" else "rows"
+        rows = "rows-here" if here else "rows"
         return engine.Work(cut, self._path(folder, rows), self._path(folder, "checkpoint"), given, context)
 
     def _watch(self, stage: str, items: int, rejects: int) -> None:

@@ -43,6 +43,11 @@ Watch = Callable[[str, int, int], None]
 """Told (stage, items, rejects) since the last call."""
 
 
+def is_here(address: str) -> bool:
+    """Whether the cluster is this machine alone: one of our own, or that of `swath up`."""
+    return address == "local" or address.startswith("127.0.0.1:")
+
+
 def start(address: str) -> bool:
     """Starts Ray in this machine (`local`), or joins the cluster at an address.
 
@@ -51,7 +56,7 @@ def start(address: str) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    if address == "local" or address.startswith("127.0.0.1:"):
+    if is_here(address):
         # A cluster of one machine: nothing of ours listens beyond it. Ray takes 127.0.0.1 from nobody else.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray

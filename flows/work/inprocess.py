@@ -1,4 +1,4 @@
-"""The same work in the calling process, with no Ray: for a debugger, a notebook and a handful of images."""
+"""The same work on this machine with no Ray: for a debugger, a notebook and a handful of images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from swath.flows.work.worker import StageWorker
 from swath.infra import storage
 
 
-def execute_here(work: Work, watch: Watch | None = None) -> None:
+def execute_here(work: Work, watch: Watch | None = None, *, apart: bool = False) -> None:
     """Every block through the stages into staged Parquet; blocks that are there already are left as they are.
 
-    An item that kills its process kills this one: only workers of Ray have a sidecar.
+    In the calling process, which dies with an item that kills it; `apart`, in a process beside it, where only the
+    item is rejected.
     """
     done = set(storage.list_names(work.rows))
     todo = [block for block in work.blocks if _name(block) not in done]
-    workers = [StageWorker(pool.stage, work.context, watched=False, progress=watch) for pool in work.pools]
+    workers = [StageWorker(pool.stage, work.context, watched=False, progress=watch, apart=apart) for pool in work.pools]
     for block in todo:
         filesystem, path = storage.filesystem(block)
         table = pq.read_table(path, filesystem=filesystem)

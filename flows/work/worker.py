@@ -65,12 +65,16 @@ class StageWorker:
 
     A block of the first stage is a table with the columns of `schemas.items.MANIFEST`, in which items of one
     object are neighbours; the last stage returns the table's columns. Between stages rows travel pickled.
+
+    Its operators run in this process, which a sidecar ends in their stead where it is `watched`; `apart`, each block
+    gets a process of its own, and this one lives on whatever they do.
     """
 
-    def __init__(self, stage: Stage, context: Context, watched: bool, progress: Progress | None = None) -> None:
+    def __init__(
+        self, stage: Stage, context: Context, watched: bool, progress: Progress | None = None, *, apart: bool = False
+    ) -> None:
         self.threads = max(1, int(stage.resources.cpus))
-        limit_threads(self.threads)
-        self.stage, self.context, self.progress = stage, context, progress
+        self.stage, self.context, self.progress, self.apart = stage, context, progress, apart
         self.suspects = suspects_of(stage, context)
         self.watch: Watched | None = None
         self.journal: Journal = NoJournal()
@@ -84,6 +88,9 @@ class StageWorker:
         # An object's operator sees all its items at once, so it runs when the items themselves are through.
         parts = [part for part in (stage.links[:cut], stage.links[cut:]) if part]
         self.chains = [Chain(part, self.journal, keeper) for part in parts]
+        if apart:
+            return
+        limit_threads(self.threads)
         for chain in self.chains:
             chain.load()
         self.journal.rest()
@@ -152,10 +159,10 @@ class StageWorker:
 
     def _isolated(self, chain: Chain, rows: Iterable[Row], suspects: frozenset[str]) -> Iterator[Row]:
         """The rows through the chain, in order; apart from this process where a worker died on one of them."""
-        if not suspects:
+        if not suspects and not self.apart:
             return chain.run(rows)
         ordered = list(rows)
-        if suspects.isdisjoint(row["item_id"] for row in ordered):
+        if not self.apart and suspects.isdisjoint(row["item_id"] for row in ordered):
             return chain.run(ordered)
         self.journal.rest()
         context = self.context

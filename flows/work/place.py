@@ -1,0 +1,27 @@
+"""Where a wave is worked on: on Ray, in a process beside the driver, or in the driver itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swath.flows.work import engine
+from swath.flows.work.stages import Pool, pools
+from swath.flows.work.worker import Stage
+
+FEW = 8
+"""Items up to which a wave does without Ray where that would be this machine anyway: one process has done as many of
+the slowest shipped step (1.3 s a page) by the time that Ray has workers (5 s) and two of them have done theirs."""
+
+
+def without_ray(address: str, items: int) -> bool:
+    """Whether a wave of so many items does not need the cluster at the address."""
+    return address == "off" or (items <= FEW and engine.is_here(address))
+
+
+def place(stages: Sequence[Stage], address: str, items: int) -> list[Pool]:
+    """The stages of a wave with their workers. Raises ConfigurationError for a stage that has no room there."""
+    if address == "off":
+        return [Pool(stage, 1) for stage in stages]
+    if without_ray(address, items):
+        return [Pool(pool.stage, 1) for pool in pools(stages, engine.cluster("local"))]
+    return pools(stages, engine.cluster(address))
