@@ -47,6 +47,16 @@ FIELDS = list_of(
     Column("failed_checks", pa.list_(pa.string()), "What contradicts it: net_plus_tax, iban_checksum"),
 )
 """Of an object: they stand on its first item, each with the page it was found on."""
+MATCHES = list_of(
+    Column("key", pa.string(), "Key of the row of the reference table; null where no row fits"),
+    Column("field", pa.string(), "Field of the document that was compared: total, issuer, purchase_order"),
+    Column("found", pa.string(), "Its value in the document; null where it has none"),
+    Column("expected", pa.string(), "Its value in the reference table"),
+    Column("outcome", pa.string(), "matched, mismatch, or unknown where no row fits"),
+    Column("difference", pa.float64(), "Of amounts: found less expected", "currency of the document"),
+    Column("similarity", pa.float32(), "Of names: likeness, 0 to 1"),
+)
+"""Of an object: they stand on its first item, one element a field that was compared."""
 CODES = list_of(
     Column("format", pa.string(), "Kind of the code: QRCode, EAN13, Code128"),
     Column(
@@ -69,18 +79,8 @@ REGIONS = list_of(
 )
 """In reading order, a table before its cells. A table without text is one of rulings alone."""
 REDACTIONS = list_of(
-    Column("rule", pa.string(), "The rule that found something: email, iban, card, the name of a pattern"),
-    Column("box", BOX, "What was blackened on the page; null where it stands in another column"),
-    Column("count", pa.int32(), "How often the rule matched there", "matches"),
+    Column("rule", pa.string(), "The rule that found it: email, iban, card, the name of a pattern"),
+    Column("box", BOX, "What was blackened; one that runs over two lines has two"),
+    Column("count", pa.int32(), "1 where it begins, 0 where it goes on: the sum is how often rules matched", "matches"),
 )
 """What was masked by which rule and where; never what it was."""
-MATCHES = list_of(
-    Column("key", pa.string(), "Key of the row of the reference table; null where no row fits"),
-    Column("field", pa.string(), "Field of the document that was compared: total, issuer, purchase_order"),
-    Column("found", pa.string(), "Its value in the document; null where it has none"),
-    Column("expected", pa.string(), "Its value in the reference table"),
-    Column("outcome", pa.string(), "matched, mismatch, or unknown where no row fits"),
-    Column("difference", pa.float64(), "Of amounts: found less expected", "currency of the document"),
-    Column("similarity", pa.float32(), "Of names: likeness, 0 to 1"),
-)
-"""Of an object: they stand on its first item, one element a field that was compared."""
