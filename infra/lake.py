@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +209,37 @@ class Lake:
             self._mark(name, run_id, wave, snapshot_id)
             crash_point("publish.after_marker")
         return snapshot_id
+
+    def append(self, name: str, rows: pa.Table, instead_of: frozenset[str] = frozenset()) -> int:
+        """Adds rows of one cell in one commit and returns its snapshot; whoever else appends meanwhile, both land.
+
+        `instead_of` names the cell's files that the rows replace, which must then be all it has: raises Stale where
+        it has others by now. Raises Conflict after 20 commits that others won.
+        """
+        import pyarrow.parquet as pq
+
+        own, prepared = uuid.uuid4().hex, dict[int, list["IcebergFile"]]()
+        cell = Cell(rows["partition"][0].as_py(), rows["bucket"][0].as_py())
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        content = sink.getvalue().to_pybytes()
+        add = DataFile(storage.join(self.data_prefix(name), f"{own}.parquet"), cell, rows.num_rows, len(content))
+        with self._errors():
+            storage.write(add.path, content)
+            try:
+                for trial in _tries(_Again):
+                    with trial:
+                        table = self._table(name)
+                        if table is None:
+                            raise ConfigurationError(f"there is no table {name}; make it with `ensure` first")
+                        before = _waves(table, own).get(0)  # a commit whose answer was lost
+                        if before is not None:
+                            return before
+                        held = {cell: instead_of} if instead_of else {}
+                        return _commit(table, [add], held, {RUN: own, WAVE: "0"}, prepared)
+            except RetryError as error:
+                raise Conflict(f"table {name}: {TRIES} other commits came first; try again") from error
+        raise AssertionError("unreachable")
 
     def published(self, name: str, run_id: str) -> set[int]:
         """The waves of a run that are visible: those with a marker, and those whose marker a crash has prevented."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from swath.schemas.columns import Column, doc_and_unit
 from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT, Status
-from swath.schemas.types import LABELS, LINES, SEGMENTS
+from swath.schemas.types import LABELS, LINES, MATCHES, SEGMENTS
 
 TABLE = "{table}"
 """Stands in a view's SQL for the relation it reads."""
@@ -89,6 +89,13 @@ _FLAT = (
         ("label", "fraction", "pixels", "area_m2"),
     ),
     _Flat("lines", "One row a line of text", LINES, (("", _LINE),), ("text", "confidence", *_BOX)),
+    _Flat(
+        "matches",
+        "One row a field that was compared with a reference table",
+        MATCHES,
+        (("", None),),
+        ("key", "field", "found", "expected", "outcome", "difference", "similarity"),
+    ),
     _Flat("words", "One row a word", LINES, (("", _LINE), ("words", _WORD)), ("text", "confidence", *_BOX)),
 )
 

@@ -21,11 +21,15 @@ import pyarrow as pa
 
 from swath.flows.ask.readonly import check_reads
 from swath.flows.ask.results import write_result
+from swath.flows.ask.reviewed import corrections_view, review_rules, review_views
 from swath.infra import storage
+from swath.infra.corrections import TABLE as CORRECTED
 from swath.infra.lake import Lake
 from swath.schemas.checks import CHECKS
 from swath.schemas.columns import Column, schema_of
+from swath.schemas.corrections import CORRECTIONS
 from swath.schemas.errors import QueryError, WarehouseError
+from swath.schemas.review import Rules
 from swath.schemas.runs import RUNS
 from swath.schemas.views import View, literal, quoted, sql_type, views
 
@@ -162,17 +166,24 @@ def _count(session: Session, name: str) -> int:
     return int(session.stream(f"SELECT count(*) FROM {relation(name)}").read_all()[0][0].as_py())
 
 
-def open_session(warehouse: str, query: str | None = None) -> Session:
-    """A session; where a query is given, only what it names is looked up, and the rest stands empty."""
+def open_session(warehouse: str, query: str | None = None, rules: Rules | None = None) -> Session:
+    """A session; where a query is given, only what it names is looked up, and the rest stands empty. `rules` say what
+    stands in `review`; those of the environment where none are given."""
     root = storage.normalize(warehouse)
     lake = Lake(root)
     there = not storage.is_local(root) or storage.local_path(root).is_dir()  # asking the lake would make the folder
-    schemas = {name: schema for name in (lake.tables() if there else ()) if (schema := lake.schema(name)) is not None}
+    held = lake.tables() if there else []
+    schemas = {name: schema for name in held if name != CORRECTED and (schema := lake.schema(name)) is not None}
     named = _named(query)
     connection = _new_connection()
     found: dict[str, View] = {}
     allowed: list[str] = []
     try:
+        corrections = [_path(file.path) for file in lake.files(CORRECTED)] if CORRECTED in held else []
+        for file in corrections[:1]:
+            storage.register(connection, file)
+        allowed += corrections
+        found["corrections"] = corrections_view(connection, _scan(schema_of(CORRECTIONS), corrections))
         for name, schema in schemas.items():
             files: list[str] = []
             if named(name) or named("rejects") or len(schemas) == 1:
@@ -180,9 +191,12 @@ def open_session(warehouse: str, query: str | None = None) -> Session:
                 for file in files[:1]:
                     storage.register(connection, file)
             allowed += files
-            found |= _create_views(connection, name, views(schema, _steps(lake.properties(name))), _scan(schema, files))
+            steps = _steps(lake.properties(name))
+            made = _create_views(connection, name, views(schema, steps), _scan(schema, files))
+            place = f"{_CATALOG}.{quoted(name)}"
+            found |= made | review_views(connection, place, schema, steps, made, rules or review_rules())
         if len(schemas) == 1:
-            found |= _plain_views(connection, found)
+            found |= _plain_views(connection, {name: view for name, view in found.items() if "." in name})
         found |= _global_views(connection, root, tuple(schemas), found, named)
         _lock(connection, allowed)
     except BaseException:

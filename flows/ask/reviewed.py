@@ -1,0 +1,72 @@
+"""The views that depend on people: what they must decide, and the values with their decisions in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+import pyarrow as pa
+
+from swath.infra.settings import settings
+from swath.schemas.corrections import DECIDED
+from swath.schemas.review import (
+    DECISIONS,
+    PUBLISHED,
+    VALUES,
+    Rules,
+    decisions,
+    is_reviewed,
+    published,
+    review,
+    review_rate,
+    values,
+    with_origin,
+)
+from swath.schemas.views import TABLE, View, quoted
+
+_CORRECTED = ("items", "documents")
+"""Views whose values are those that count, not the machine's."""
+
+
+def corrections_view(connection: duckdb.DuckDBPyConnection, scan: str) -> View:
+    """Every decision of every pipeline."""
+    names = ", ".join(quoted(column.name) for column in DECIDED)
+    connection.execute(f"CREATE OR REPLACE VIEW main.corrections AS SELECT {names} FROM {scan}")
+    return View("corrections", "One row a decision that a person took about a value, in any pipeline", DECIDED, "")
+
+
+def review_views(
+    connection: duckdb.DuckDBPyConnection,
+    place: str,
+    schema: pa.Schema,
+    steps: Mapping[str, str],
+    made: Mapping[str, View],
+    rules: Rules,
+) -> dict[str, View]:
+    """Makes the views in the SQL schema `place`, where those `made` of the table stand already; none where there is
+    nothing that people decide about."""
+    if not is_reviewed(schema):
+        return {}
+    catalog, pipeline = (part.strip('"') for part in place.split("."))
+    stored, decided, all_values, corrected = (f"{place}.{name}" for name in ("stored", DECISIONS, VALUES, PUBLISHED))
+    shown = [review(all_values, decided), review_rate(stored, all_values)]
+    bodies = {
+        DECISIONS: decisions(pipeline, f"{catalog}.main.corrections"),
+        VALUES: values(schema, steps, pipeline, rules).replace(TABLE, stored),
+        PUBLISHED: published(schema, decided).replace(TABLE, stored),
+        **{view.name: view.over(stored) for view in shown},
+        **{view.name: view.over(corrected) for view in made.values() if view.name in _CORRECTED},
+    }
+    if fields := made.get(f"{pipeline}.fields"):
+        fields = with_origin(fields, schema, steps, corrected, decided)
+        bodies["fields"] = fields.over(stored)
+        shown.append(fields)
+    for name, body in bodies.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {place}.{quoted(name)} AS {body}")
+    return {f"{pipeline}.{view.name}": view for view in shown}
+
+
+def review_rules() -> Rules:
+    """What the environment says a person must look at."""
+    found = settings()
+    return Rules(found.review_threshold, tuple(filter(None, found.review_required.replace(" ", "").split(","))))

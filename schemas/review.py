@@ -1,0 +1,336 @@
+"""What a person must decide, and what people decided: SQL over a pipeline's table and the corrections.
+
+Hidden relations of a pipeline: `_decisions` (the latest of each document and path), `_values` (every value that can be
+decided, with the reason where a person must), `_published` (the table with the decided values in place).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from swath.schemas.columns import Column
+from swath.schemas.corrections import DECIDED
+from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT
+from swath.schemas.types import FIELDS, MATCHES
+from swath.schemas.views import PLACE, STEP, TABLE, View, literal, quoted, shape, sql_type
+
+DECISIONS, VALUES, PUBLISHED = "_decisions", "_values", "_published"
+_OURS = {column.name: column for column in (*MANIFEST, *VERDICT, *DECIDED)}
+_BOX = {
+    side: Column(side, pa.float32(), f"{edge} edge of its box in the source picture", "pixels")
+    for side, edge in (("x_min", "Left"), ("y_min", "Top"), ("x_max", "Right"), ("y_max", "Bottom"))
+}
+VALUE = (
+    Column("review_id", pa.string(), "Name of the value: `swath review decide` takes it"),
+    Column(
+        "reason",
+        pa.string(),
+        "Why a person must look: missing, failed_check, low_confidence, mismatch, unknown, retake or rejected",
+    ),
+    Column("detail", pa.string(), "What is wrong with it, in words"),
+    _OURS["object_id"],
+    *PLACE,
+    STEP,
+    _OURS["path"],
+    Column("field", pa.string(), "Field it is about; of a match, the first that differs"),
+    Column("value", pa.string(), "The value as it was read; null where there is none"),
+    Column("confidence", pa.float32(), "Probability that it is right, 0 to 1; null where nothing says"),
+    *_BOX.values(),
+    _OURS["document_type"],
+    _OURS["engine"],
+    *(_OURS[name] for name in ("etag", "run_id", "fingerprint")),
+)
+STALE = Column("stale_value", pa.string(), "What was decided on an older version of the document; it does not count")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a person must look."""
+
+    threshold: float = 0.8
+    """Confidence below which a value is doubtful."""
+    required: tuple[str, ...] = ()
+    """Fields that every document must have."""
+
+
+def is_reviewed(schema: pa.Schema) -> bool:
+    """Whether a table has values that people decide about: fields of documents, or matches."""
+    return any(shape(field.type) in (shape(FIELDS), shape(MATCHES)) for field in schema)
+
+
+def decisions(pipeline: str, corrections: str) -> str:
+    """SQL of the latest decision of each document and path; of two of one instant, always the same."""
+    newest = "row_number() OVER (PARTITION BY object_id, path ORDER BY decided_at DESC, correction_id DESC) = 1"
+    return f"SELECT * FROM {corrections} WHERE pipeline = {literal(pipeline)} QUALIFY {newest}"
+
+
+def values(schema: pa.Schema, steps: Mapping[str, str], pipeline: str, rules: Rules) -> str:
+    """SQL over TABLE of every value that can be decided."""
+    parts = [*_field_values(schema, steps, rules), *_match_values(schema, steps), *_page_values(schema, steps)]
+    names = ", ".join(quoted(column.name) for column in VALUE[1:])
+    key = f"left(md5(concat_ws('|', {literal(pipeline)}, object_id, path)), 12)"
+    return f"SELECT {key} AS review_id, {names} FROM ({' UNION ALL '.join(parts)})"
+
+
+def review(values: str, decisions: str) -> View:
+    """What is still to be decided."""
+    columns = (*VALUE, STALE)
+    sql = (
+        f"SELECT v.*, d.after AS stale_value FROM {values} v LEFT JOIN {decisions} d USING (object_id, path) "
+        "WHERE v.reason IS NOT NULL AND (d.path IS NULL OR d.etag IS DISTINCT FROM v.etag)"
+    )
+    return View("review", "One row a thing that a person must decide", columns, sql)
+
+
+def review_rate(stored: str, values: str) -> View:
+    """How many documents of each run needed nobody."""
+    columns = (
+        _OURS["run_id"],
+        Column("documents", pa.int64(), "Documents whose rows the run made", "documents"),
+        Column("first_pass", pa.int64(), "Those about which nothing is to be decided", "documents"),
+        Column("first_pass_rate", pa.float64(), "Share of the documents about which nothing is to be decided, 0 to 1"),
+    )
+    sql = (
+        f"SELECT run_id, count(*) AS documents, count(*) FILTER (passed) AS first_pass, "
+        "count(*) FILTER (passed) / count(*) AS first_pass_rate FROM ("
+        "SELECT object_id, max(run_id) AS run_id, "
+        f"object_id NOT IN (SELECT object_id FROM {values} WHERE reason IS NOT NULL) AS passed "
+        f"FROM {stored} WHERE status <> 'gone' GROUP BY object_id) GROUP BY run_id"
+    )
+    return View("review_rate", "One row a run: the share of its documents that needed nobody", columns, sql)
+
+
+# --- what can be decided --------------------------------------------------------------------------------------------
+
+
+def _select(source: str, schema: pa.Schema, **given: str) -> str:
+    """One part of `values`: the row's own columns where nothing else is given."""
+    place = {name: f"r.{quoted(name)}" for name in ("object_id", "item_id", "source_uri", "partition", "page")}
+    place |= {name: f"r.{name}" for name in ("etag", "run_id", "fingerprint")}
+    columns = {
+        "document_type": "r.document_type" if "document_type" in schema.names else "NULL",
+        "engine": "r.ocr_engine" if "ocr_engine" in schema.names else "NULL",
+        **place,
+        **given,
+    }
+    chosen = ", ".join(
+        f"CAST({columns.get(column.name, 'NULL')} AS {sql_type(column.type)}) AS {quoted(column.name)}"
+        for column in VALUE[1:]
+    )
+    return f"SELECT {chosen} FROM {source}"
+
+
+def _field_values(schema: pa.Schema, steps: Mapping[str, str], rules: Rules) -> Iterator[str]:
+    required = ", ".join(map(literal, rules.required))
+    must_be = f"element.name IN ({required})" if required else "false"
+    engine = "p.ocr_engine" if "ocr_engine" in schema.names else "NULL"
+    failed = "coalesce(len(element.failed_checks), 0) > 0"
+    sure = "coalesce(element.confidence, 0)"
+    doubtful = f"{sure} < {rules.threshold}"
+    for column in _columns(schema, FIELDS):
+        step, prefix = steps.get(column, column), literal(f"{column}.")
+        source = f"(SELECT *, unnest({quoted(column)}) AS element FROM {TABLE} WHERE status <> 'gone') r"
+        page = f"LEFT JOIN {TABLE} p ON p.item_id = coalesce(element.item_id, r.item_id)"
+        yield _select(
+            f"{source} {page}",
+            schema,
+            step=literal(step),
+            item_id="coalesce(element.item_id, r.item_id)",
+            page="coalesce(element.page, p.page)",
+            engine=engine,
+            path=f"{prefix} || element.name",
+            field="element.name",
+            value="element.value",
+            confidence="element.confidence",
+            reason=f"CASE WHEN element.value IS NULL THEN CASE WHEN {failed} OR element.raw IS NOT NULL OR {must_be} "
+            f"THEN 'missing' END WHEN {failed} THEN 'failed_check' WHEN {doubtful} THEN 'low_confidence' END",
+            detail="concat_ws(', ', CASE WHEN element.value IS NULL THEN 'cannot be read: ' || element.raw END, "
+            f"CASE WHEN {failed} THEN 'checks: ' || array_to_string(element.failed_checks, ', ') END, CASE WHEN "
+            f"element.value IS NOT NULL AND {doubtful} THEN printf('confidence %.2f is below %.2f', {sure}, "
+            f"CAST({rules.threshold} AS FLOAT)) END)",
+            **{side: f"element.box.{side}" for side in _BOX},
+        )
+        if required:
+            lacking = f"NOT list_contains([f.name for f in {quoted(column)}], name)"
+            named = f"(SELECT *, unnest([{required}]) AS name FROM {TABLE} WHERE status <> 'gone')"
+            yield _select(
+                f"(FROM {named} WHERE {quoted(column)} IS NOT NULL AND {lacking}) r",
+                schema,
+                step=literal(step),
+                path=f"{prefix} || name",
+                field="name",
+                reason="'missing'",
+                detail="'the document must have it, and none was found'",
+            )
+
+
+def _match_values(schema: pa.Schema, steps: Mapping[str, str]) -> Iterator[str]:
+    for column in _columns(schema, MATCHES):
+        status = match_status(schema, column)
+        if status is None:
+            continue
+        differ = f"[m for m in {quoted(column)} if m.outcome <> 'matched']"
+        read = [f"[f for f in {quoted(name)} if f.name = differ[1].field]" for name in _columns(schema, FIELDS)]
+        fields = " || ".join(f"coalesce({one}, [])" for one in read)
+        read_as = f"({fields})[1]" if read else "NULL"
+        said = (
+            "m.field || CASE WHEN m.outcome = 'unknown' AND m.expected IS NULL "
+            "THEN coalesce(' ' || m.found, '') || ' is in no row' "
+            "ELSE coalesce(' ' || m.found, ' is missing') || ', expected ' || coalesce(m.expected, 'nothing') END "
+            "|| CASE WHEN m.difference IS NOT NULL THEN printf(' (%+.2f)', m.difference) "
+            "WHEN m.similarity IS NOT NULL THEN printf(' (likeness %.2f)', m.similarity) ELSE '' END"
+        )
+        rows = f"(SELECT *, {differ} AS differ FROM {TABLE} WHERE status <> 'gone' AND {quoted(status)} IS NOT NULL)"
+        yield _select(
+            f"(SELECT *, {read_as} AS element FROM {rows}) r",
+            schema,
+            step=literal(steps.get(column, column)),
+            path=literal(status),
+            field="differ[1].field",
+            value=f"r.{quoted(status)}",
+            reason=f"CASE WHEN r.{quoted(status)} <> 'matched' THEN r.{quoted(status)} END",
+            detail=f"array_to_string([{said} for m in differ], '; ')",
+            **(
+                {
+                    "item_id": "coalesce(element.item_id, r.item_id)",
+                    "page": "coalesce(element.page, r.page)",
+                    "confidence": "element.confidence",
+                    **{side: f"element.box.{side}" for side in _BOX},
+                }
+                if read
+                else {}
+            ),
+        )
+
+
+def _page_values(schema: pa.Schema, steps: Mapping[str, str]) -> Iterator[str]:
+    """Of each page: whether it could be read at all, and whether its picture is good enough."""
+    yield _select(
+        f"(FROM {TABLE} WHERE status = 'rejected') r",
+        schema,
+        step="r.reject_operator",
+        path=page_path("status"),
+        field="'status'",
+        value="r.status",
+        reason="'rejected'",
+        detail="concat_ws(': ', r.reject_reason, r.reject_message)",
+    )
+    if {"quality_verdict", "quality_reasons"} <= set(schema.names):
+        yield _select(
+            f"(FROM {TABLE} WHERE status = 'ok' AND quality_verdict IS NOT NULL) r",
+            schema,
+            step=literal(steps.get("quality_verdict", "quality_verdict")),
+            path=page_path("quality_verdict"),
+            field="'quality_verdict'",
+            value="r.quality_verdict",
+            reason="CASE WHEN r.quality_verdict = 'poor' THEN 'retake' END",
+            detail="array_to_string(r.quality_reasons, ', ')",
+        )
+
+
+def page_path(name: str) -> str:
+    """SQL of the path of a value of a page: `pages[2].quality_verdict`."""
+    return f"'pages[' || coalesce(r.page, 1) || '].{name}'"
+
+
+def match_status(schema: pa.Schema, matches: str) -> str | None:
+    """The column with the outcome that belongs to a column of matches."""
+    name = matches.removesuffix("matches") + "match_status"
+    return name if name in schema.names else None
+
+
+def _columns(schema: pa.Schema, kind: pa.DataType) -> list[str]:
+    return [field.name for field in schema if shape(field.type) == shape(kind)]
+
+
+# --- what is published ----------------------------------------------------------------------------------------------
+
+
+def published(schema: pa.Schema, decisions: str) -> str:
+    """SQL over TABLE of its rows with the decided values in place of the machine's."""
+    replaced = {column: _decided_fields(schema, column) for column in _columns(schema, FIELDS)}
+    for column in _columns(schema, MATCHES):
+        if status := match_status(schema, column):
+            replaced[status] = _decided_text(literal(status), status)
+    if "quality_verdict" in schema.names:
+        replaced["quality_verdict"] = _decided_text(page_path("quality_verdict"), "quality_verdict")
+    columns = ", ".join(f"{value} AS {quoted(name)}" for name, value in replaced.items())
+    by_path = (
+        "SELECT object_id, etag, map_from_entries(list({'k': path, 'v': {'after': after}})) AS by_path "
+        f"FROM {decisions} GROUP BY object_id, etag"
+    )
+    return (
+        f"SELECT r.* REPLACE ({columns}) FROM {TABLE} r "
+        f"LEFT JOIN ({by_path}) d ON d.object_id = r.object_id AND d.etag = r.etag"
+    )
+
+
+def _decided_text(path: str, column: str) -> str:
+    decided = f"d.by_path[{path}]"
+    return f"CASE WHEN {decided} IS NULL THEN r.{quoted(column)} ELSE {decided}.after END"
+
+
+def _decided_fields(schema: pa.Schema, column: str) -> str:
+    """The list with the decided values, and with those that people added."""
+    kind = schema.field(column).type
+    path = f"d.by_path[{literal(column + '.')} || f.name]"
+    instead = {"value": f"{path}.after", "confidence": "1", "failed_checks": "[]"}
+    own, added = [], []
+    for member in kind.value_type:
+        kept = f"f.{quoted(member.name)}"
+        value = instead.get(member.name)
+        own.append(f"{literal(member.name)}: " + (f"CASE WHEN {path} IS NULL THEN {kept} ELSE {value} END" if value
+                                                  else kept))  # fmt: skip
+        new = {"name": "f.name", "item_id": "r.item_id", "page": "r.page", **instead}.get(member.name, "NULL")
+        added.append(f"{literal(member.name)}: {new}")
+    listed, start = f"r.{quoted(column)}", literal(column + ".")
+    name, known = f"substr(e.key, {len(column) + 2})", f"[f.name for f in {listed}]"
+    entries = (
+        f"[{{'name': {name}}} for e in map_entries(d.by_path) if starts_with(e.key, {start}) "
+        f"AND e.value.after IS NOT NULL AND NOT list_contains({known}, {name})]"
+    )
+    as_it_is = sql_type(kind)
+    return (
+        f"CASE WHEN {listed} IS NULL OR d.by_path IS NULL THEN {listed} ELSE "
+        f"CAST([{{{', '.join(own)}}} for f in {listed}] AS {as_it_is}) || "
+        f"CAST([{{{', '.join(added)}}} for f in {entries}] AS {as_it_is}) END"
+    )
+
+
+ORIGIN = (
+    Column("raw_value", pa.string(), "The value as it was read, without anybody's correction"),
+    Column("origin", pa.string(), "machine; confirmed, corrected or absent by a person; or stale, see decided_value"),
+    Column("decided_value", pa.string(), "What a person decided; stale: on an older version, so it does not count"),
+    Column("decided_by", pa.string(), "Who decided; null where nobody did"),
+    Column("decided_at", TIMESTAMP, "When; null where nobody did"),
+)
+"""What the view `fields` has beside the value that counts."""
+
+
+def with_origin(fields: View, schema: pa.Schema, steps: Mapping[str, str], published: str, decisions: str) -> View:
+    """The view `fields` with `ORIGIN` beside the value that counts."""
+    columns = _columns(schema, FIELDS)
+    if not columns:
+        nulls = ", ".join(f"CAST(NULL AS {sql_type(column.type)}) AS {quoted(column.name)}" for column in ORIGIN)
+        return replace(fields, columns=(*fields.columns, *ORIGIN), sql=f"SELECT *, {nulls} FROM ({fields.sql})")
+    raw = " UNION ALL ".join(
+        f"SELECT object_id, {literal(column + '.')} || element.name AS path, any_value(element.value) AS raw_value "
+        f"FROM (SELECT object_id, unnest({quoted(column)}) AS element FROM {TABLE} "
+        f"WHERE object_id IN (SELECT object_id FROM {decisions})) GROUP BY ALL"
+        for column in columns
+    )
+    now = f"SELECT object_id, any_value(etag) AS now FROM {TABLE} WHERE status <> 'gone' GROUP BY object_id"
+    prefixes = " ".join(f"WHEN {literal(steps.get(column, column))} THEN {literal(column + '.')}" for column in columns)
+    sql = (
+        "SELECT f.*, CASE WHEN d.path IS NULL THEN f.value ELSE raw.raw_value END AS raw_value, "
+        "CASE WHEN d.path IS NULL THEN 'machine' WHEN d.etag IS DISTINCT FROM d.now THEN 'stale' ELSE d.decision END "
+        "AS origin, d.after AS decided_value, d.decided_by, d.decided_at "
+        f"FROM ({fields.over(published)}) f "
+        f"LEFT JOIN (SELECT d.*, now FROM {decisions} d JOIN ({now}) USING (object_id)) d "
+        f"ON d.source_uri = f.source_uri AND d.path = CASE f.step {prefixes} END || f.name "
+        f"LEFT JOIN ({raw}) raw ON raw.object_id = d.object_id AND raw.path = d.path"
+    )
+    return replace(fields, columns=(*fields.columns, *ORIGIN), sql=sql)
