@@ -71,7 +71,7 @@ def values(schema: pa.Schema, steps: Mapping[str, str], pipeline: str, rules: Ru
     """SQL over TABLE of every value that can be decided."""
     parts = [*_field_values(schema, steps, rules), *_match_values(schema, steps), *_page_values(schema, steps)]
     names = ", ".join(quoted(column.name) for column in VALUE[1:])
-    key = f"left(md5(concat_ws('|', {literal(pipeline)}, object_id, path)), 12)"
+    key = f"left(md5(concat_ws('|', {literal(pipeline)}, object_id, path)), 16)"
     return f"SELECT {key} AS review_id, {names} FROM ({' UNION ALL '.join(parts)})"
 
 
@@ -240,6 +240,11 @@ def match_status(schema: pa.Schema, matches: str) -> str | None:
     """The column with the outcome that belongs to a column of matches."""
     name = matches.removesuffix("matches") + "match_status"
     return name if name in schema.names else None
+
+
+def field_columns(stored: View) -> list[str]:
+    """The columns of a table that hold fields."""
+    return [column.name for column in stored.columns if shape(column.type) == shape(FIELDS)]
 
 
 def _columns(schema: pa.Schema, kind: pa.DataType) -> list[str]:
