@@ -1,0 +1,396 @@
+"""Who wrote a paper, where they are, and to whom: names and addresses by where they stand and what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swath.operators.documents import identifiers
+from swath.operators.documents.cells import Box, Cell, Page, fold
+from swath.operators.documents.dates import dates
+from swath.operators.documents.fields_labels import Hit, Labelled
+from swath.operators.documents.fields_values import Choice
+from swath.operators.documents.shapes import pattern, spans
+from swath.operators.documents.templates import FieldTemplate, words
+
+HEAD = 18
+"""Rows of the first page among which a name is looked for."""
+LONGEST = 8
+"""Lines of an address."""
+_REGISTRATION = pattern(r" ?[(\[][^()\[\]]{0,40}[0-9][^()\[\]]{0,40}[)\]]? *[.,]?$| +[A-Z]{0,3}[0-9]{5,}[- ]?[A-Z]?$")
+"""A registration number after a company's name."""
+_POSTCODE = pattern(
+    r"\b(?:[A-Z]{1,2}[- ]?)?[0-9]{4,6}\b|\b[0-9]{4} ?[A-Z]{2}\b|\b[A-Z]{1,2}[0-9][0-9A-Z]? ?[0-9][A-Z]{2}\b"
+)
+_NUMBER = pattern(r"\b[0-9]+[A-Za-z]?(?:[-/][0-9A-Za-z]+)*\b")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Neighbouring cells of a row that read as one line, without its registration number and leading label."""
+
+    cell: Cell
+    text: str
+    row: int
+    start: int = 0
+    marked: bool = False
+    """A word like `owned by` stands before it."""
+
+    @property
+    def box(self) -> Box | None:
+        return self.cell.box(self.start, self.start + len(self.text))
+
+
+def issuer(labelled: Labelled) -> tuple[Choice | None, list[Line]]:
+    """The name of who wrote the paper, and the lines that it takes."""
+    scored = []
+    for page in labelled.pages[:1] + labelled.pages[-1:] if len(labelled.pages) > 1 else labelled.pages:
+        for row in page.rows:
+            for cell in row:
+                line = _line(cell, labelled)
+                if line is not None:
+                    scored.append((line, _named(line, page, labelled)))
+    scored = [(line, score) for line, score in scored if score > 0]
+    if not scored:
+        return None, []
+    top, score = max(scored, key=lambda pair: pair[1])
+    name = _plain(top.text)
+    rest = [s for line, s in scored if _plain(line.text) != name]
+    lines = [top, *_continued(top, labelled)]
+    raw = " ".join(line.text for line in lines)
+    text = _mended(raw)
+    read = min(line.cell.confidence(line.start, line.start + len(line.text)) for line in lines)
+    box = _union([line.box for line in lines])
+    return Choice("issuer", text, raw, top.cell, box, score, score - max(rest, default=0.0), read), lines
+
+
+def _line(cell: Cell, labelled: Labelled) -> Line | None:
+    text, start, marked = cell.text, 0, False
+    for begin, end in spans(words().patterns["owner"], cell.folded):
+        if begin <= 2 and not text[end : end + 1].isalpha():
+            start, marked = end, True
+            break
+    while start < len(text) and not text[start].isalnum():
+        start += 1
+    for begin, end in spans(words().patterns["also_known"], cell.folded):
+        if begin > start + 3 and not text[begin - 1].isalnum() and not text[end : end + 1].isalnum():
+            text = text[:begin].rstrip()
+            break
+    for begin, _ in spans(_REGISTRATION, text):
+        if begin > start + 3:
+            text = text[:begin]
+            break
+    text = text.rstrip(" ,:;-*")
+    if sum(character.isalpha() for character in text[start:]) < 3 or len(text) - start > 80:
+        return None
+    if not marked and cell.row and not start:
+        above = [c for c in cell.page.rows[cell.row - 1] if c.overlaps(cell)]
+        marked = (
+            bool(above)
+            and any(True for _ in spans(words().patterns["owner"], above[0].folded))
+            and len(above[0].text) < 20
+        )
+    return Line(cell, text[start:], cell.row, start, marked)
+
+
+def _named(line: Line, page: Page, labelled: Labelled) -> float:
+    """How much a line looks like the name of who wrote the paper; 0 or less: not at all."""
+    cell, text = line.cell, line.text
+    form = _ends_in(text, "legal_forms")
+    firm = _count(text, "business")
+    if _count(text, "not_address") and not form:
+        return 0.0
+    if any(hit.weight >= 2 and hit.start < 2 for hit in labelled.hits(cell)) and not (form or line.marked):
+        return 0.0
+    if dates(text) or identifiers.mails(text) or identifiers.phones(text):
+        return 0.0
+    if identifiers.webs(text) and not form:
+        return 0.0
+    letters = sum(character.isalpha() for character in text)
+    digits = sum(character.isdigit() for character in text)
+    if digits > letters or form == len(text):
+        return 0.0
+    form = form or _form_below(line, labelled)
+    top = cell.row < HEAD and page.index == 0 and page.depth(cell) < 0.4
+    score = 1.5 - 1.2 * min(cell.row, HEAD) / HEAD if top else -0.5
+    score += 2.2 if form else 0.0
+    score += 1.0 if line.marked else 0.0
+    score += 0.6 if firm else 0.0
+    score += min(0.5 * (cell.height / page.letter - 1.0), 1.2) if top else 0.0
+    below = [_address_like(c) for row in page.rows[cell.row + 1 : cell.row + 4] for c in row if c.overlaps(cell)]
+    score += 0.8 if any(below) else 0.0
+    score -= 1.2 if _address_like(cell) and not form else 0.0
+    score -= 0.5 if letters and text == text.lower() else 0.0
+    score -= 0.8 if letters < 4 else 0.0
+    score -= 0.6 if cell.confidence(line.start, line.start + len(text)) < 0.7 else 0.0
+    score -= 2.0 if _is_customer(cell, labelled) else 0.0
+    return score
+
+
+def _is_customer(cell: Cell, labelled: Labelled) -> bool:
+    """A word like `bill to` stands before it or a few lines above."""
+    row = cell.page.rows[cell.row]
+    around = [*row[: cell.column + 1]]
+    for above in cell.page.rows[max(0, cell.row - 3) : cell.row]:
+        around += [c for c in above if c.overlaps(cell)]
+    return any(hit.name == "customer" and hit.weight >= 2 for c in around for hit in labelled.hits(c))
+
+
+def _form_below(line: Line, labelled: Labelled) -> int:
+    below = _below(line, labelled)
+    form = _ends_in(below.text, "legal_forms") if below else 0
+    return form if below and form and (len(below.text) < 16 or line.text.count("(") > line.text.count(")")) else 0
+
+
+def _below(line: Line, labelled: Labelled) -> Line | None:
+    """The next line, of a like height and right below."""
+    page = line.cell.page
+    for cell in page.rows[line.row + 1] if line.row + 1 < len(page.rows) else []:
+        if cell.overlaps(line.cell) and cell.y - line.cell.y < 2.0 * max(cell.height, line.cell.height):
+            return _line(cell, labelled)
+    return None
+
+
+def _continued(line: Line, labelled: Labelled) -> list[Line]:
+    """What of a name stands on the line below it: its legal form, or its second half right above the address."""
+    below = _below(line, labelled)
+    if below is None or _ends_in(line.text, "legal_forms"):
+        return []
+    if _form_below(line, labelled):
+        return [below]
+    like = 0.75 < below.cell.height / line.cell.height < 1.33
+    plain = not any(c.isdigit() or c in ",:;@" for c in below.text) and not _count(below.text, "not_address")
+    plain = (
+        plain
+        and not labelled.hits(below.cell)
+        and not _count(below.text, "streets")
+        and not _count(below.text, "regions")
+    )
+    page = line.cell.page
+    next_rows = [c for row in page.rows[below.row + 1 : below.row + 2] for c in row if c.overlaps(below.cell)]
+    ends = any(_address_like(c) or _is_registration(c.text) for c in next_rows)
+    return [below] if like and plain and ends and not _ends_in(below.text, "legal_forms") else []
+
+
+def _is_registration(text: str) -> bool:
+    digits = sum(c.isdigit() for c in text)
+    return digits >= 5 and digits > 2 * sum(c.isalpha() for c in text)
+
+
+def address(name: Sequence[Line], labelled: Labelled) -> tuple[Choice | None, list[Line]]:
+    """The address of who wrote the paper: the lines under the name that look like one, else those of the page's head
+    that do."""
+    if not name:
+        return None, []
+    found = _block(name[-1].cell, labelled, name[-1].row + 1)
+    if _evidence(found) < 2:
+        page = labelled.pages[0]
+        blocks = [found]
+        heads = [row[0] for row in page.rows[:HEAD] if page.depth(row[0]) < 0.4 and _address_like(row[0])]
+        blocks += [_block(head, labelled, head.row) for head in heads]
+        found = max(blocks, key=_evidence)
+    if not _evidence(found) or sum(len(line.text) for line in found) < 8:
+        return None, []
+    return _joined("issuer_address", found, 1.0 + 0.5 * min(_evidence(found), 4)), found
+
+
+def _evidence(lines: Sequence[Line]) -> float:
+    """How much lines look like an address."""
+    text = " ".join(line.text for line in lines)
+    codes = sum(1 for _ in spans(_POSTCODE, text))
+    return (
+        2.0 * bool(codes) + min(_count(text, "streets"), 3) + 0.5 * ("," in text) + 0.5 * bool(_count(text, "regions"))
+    )
+
+
+def _joined(name: str, lines: list[Line], score: float) -> Choice:
+    text = ""
+    for line in lines:
+        text += (" " if text else "") + line.text
+    text = _mended(text.strip(" .,;:-"))
+    read = min(line.cell.confidence(line.start, line.start + len(line.text)) for line in lines)
+    sure = score + 0.4 * sum(any(True for _ in spans(_POSTCODE, line.text)) for line in lines[:5])
+    return Choice(name, text, text, lines[0].cell, _union([line.box for line in lines]), sure, sure, read)
+
+
+def _block(head: Cell, labelled: Labelled, first: int) -> list[Line]:
+    """The lines of an address below a cell: from the first that looks like one, to the first that cannot be."""
+    page, found, skipped = head.page, list[Line](), 0
+    last_y, step = head.y, 0.0
+    for row in page.rows[first : first + LONGEST + 4]:
+        cells = [cell for cell in row if cell.overlaps(head) or any(cell.overlaps(line.cell) for line in found[-1:])]
+        if not cells:
+            continue
+        cell = cells[0]
+        line = _address_line(cells, labelled)
+        if found and cell.y - last_y > (2.0 * step if step else 4.5 * page.letter):
+            break
+        if line is None:
+            if found:
+                break
+            skipped += 1
+            if skipped > 4:
+                break
+            continue
+        if not found and not _starts(line):
+            skipped += 1
+            if skipped > 4:
+                break
+            continue
+        if found:
+            step = max(step, cell.y - last_y)
+        found.append(line)
+        last_y = cell.y
+        if len(found) >= LONGEST:
+            break
+    return found
+
+
+def _address_line(cells: Sequence[Cell], labelled: Labelled) -> Line | None:
+    """The line where it could be one of an address; None for telephone, tax number, titles, dates."""
+    cell = cells[0]
+    text, start = cell.text, 0
+    for begin, end in spans(words().patterns["address_prefix"], cell.folded):
+        if begin <= 1 and cell.text[end : end + 2].lstrip()[:1] in (":", "."):
+            start = end
+            break
+    while start < len(text) and not text[start].isalnum():
+        start += 1
+    stop = _stop(cell, start)
+    if stop is not None:
+        text = text[:stop].rstrip(" ,;(-")
+        if len(text) - start < 12:
+            return None
+    rest = text[start:].rstrip()
+    if (
+        not rest
+        or dates(rest)
+        or identifiers.mails(rest)
+        or identifiers.webs(rest)
+        or cell.confidence(start, len(text)) < 0.5
+    ):
+        return None
+    if rest[:1] + rest[-1:] == "()" or (text[:1] == "(" and text.rstrip()[-1:] == ")"):
+        return None
+    called = any(sum(c.isdigit() for c in one.value) >= 9 for one in identifiers.phones(rest))
+    place = any(True for _ in spans(_POSTCODE, rest)) and any(c.isalpha() for c in rest)
+    if called or (not place and sum(c.isalpha() for c in rest) < 3) or _is_registration(rest):
+        return None
+    return Line(cell, rest, cell.row, start)
+
+
+def _stop(cell: Cell, start: int) -> int | None:
+    """Where the part of a line begins that is no address: a telephone, a tax number."""
+    for begin, end in spans(words().patterns["not_address"], cell.folded):
+        whole = not cell.text[begin - 1 : begin].isalnum() and not cell.text[end : end + 1].isalpha()
+        if begin >= start and whole:
+            return begin
+    return None
+
+
+def _starts(line: Line) -> bool:
+    """A line with which an address may begin: a number first, a word for a street, places with commas, or a number
+    last and the place with its code below."""
+    text = line.text
+    if text[:1].isdigit() or _count(text, "streets") or "," in text:
+        return True
+    if not any(end == len(text) for _, end in spans(_NUMBER, text)):
+        return False
+    rows = line.cell.page.rows[line.row + 1 : line.row + 2]
+    return any(c.overlaps(line.cell) and any(True for _ in spans(_POSTCODE, c.text)) for row in rows for c in row)
+
+
+def _address_like(cell: Cell) -> bool:
+    if any(True for _ in spans(words().patterns["not_address"], cell.folded)):
+        return False
+    numbers = any(True for _ in spans(_NUMBER, cell.text))
+    return (numbers and bool(_count(cell.text, "streets"))) or (
+        any(True for _ in spans(_POSTCODE, cell.text)) and cell.has_letters
+    )
+
+
+def party(name: str, template: FieldTemplate, labelled: Labelled) -> Choice | None:
+    """A name after a label: on its line, else right below it."""
+    found: list[tuple[float, Line]] = []
+    for cell in labelled.cells:
+        for hit in labelled.hits(cell):
+            if hit.name == name:
+                line = _after(cell, hit, labelled)
+                if line is not None:
+                    found.append((hit.weight - 0.3 * cell.page.depth(cell), line))
+    if not found:
+        return None
+    found.sort(key=lambda pair: -pair[0])
+    score, line = found[0]
+    read = line.cell.confidence(line.start, line.start + len(line.text))
+    rest = [s for s, other in found if _plain(other.text) != _plain(line.text)]
+    return Choice(name, line.text, line.text, line.cell, line.box, score, score - max(rest, default=0.0), read)
+
+
+def _after(cell: Cell, hit: Hit, labelled: Labelled) -> Line | None:
+    start = hit.end
+    while start < len(cell.text) and not cell.text[start].isalnum():
+        start += 1
+    if len(cell.text) - start >= 3:
+        only = cell.text[hit.end : start].strip()
+        return _person(Line(cell, cell.text[start:], cell.row, start), labelled) if only or hit.start < 2 else None
+    page = cell.page
+    for other in page.rows[cell.row][cell.column + 1 : cell.column + 2]:
+        if not labelled.hits(other) and other.x_min - cell.x_max < 12 * page.letter and _is_name(other.text):
+            return _person(Line(other, other.text, other.row), labelled)
+    for row in page.rows[cell.row + 1 : cell.row + 3]:
+        for other in row:
+            if other.overlaps(cell) and not any(one.weight >= 2 for one in labelled.hits(other)):
+                return _person(Line(other, other.text, other.row), labelled)
+    return None
+
+
+def _person(line: Line, labelled: Labelled) -> Line | None:
+    return line if _is_name(line.text) and not dates(line.text) else None
+
+
+def _is_name(text: str) -> bool:
+    letters = sum(character.isalpha() for character in text)
+    return letters >= 3 and letters > 2 * sum(character.isdigit() for character in text)
+
+
+def _count(text: str, kind: str) -> int:
+    folded = fold(text)
+    return sum(
+        not text[start - 1 : start].isalnum() and not text[end : end + 1].isalpha()
+        for start, end in spans(words().patterns[kind], folded)
+    )
+
+
+def _ends_in(text: str, kind: str) -> int:
+    """How many letters of a text, at its end, are one of the words; 0: none."""
+    folded = fold(text)
+    for start, end in spans(words().patterns[kind], folded):
+        whole = start == 0 or not text[start - 1].isalnum()
+        if whole and not folded[end:].strip() and not text[end : end + 1].isalpha():
+            return len(text) - start
+    return 0
+
+
+_ZERO = pattern(r"\b(?:[A-Z]+0[A-Z]*|0[A-Z]+|0)\b")
+_LETTER_O = pattern(r"\b[0-9]*[0-9]{2}O[0-9]*\b|\b[0-9]*O[0-9]{2}[0-9]*\b")
+
+
+def _mended(text: str) -> str:
+    """With the letter O among digits as a zero, and a zero among letters as an O."""
+    for regex, wrong, right in ((_LETTER_O, "O", "0"), (_ZERO, "0", "O")):
+        for start, end in spans(regex, text):
+            text = text[:start] + text[start:end].replace(wrong, right) + text[end:]
+    return text
+
+
+def _plain(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def _union(boxes: Sequence[Box | None]) -> Box | None:
+    known = [box for box in boxes if box is not None]
+    if not known:
+        return None
+    columns = list(zip(*known, strict=True))
+    return min(columns[0]), min(columns[1]), max(columns[2]), max(columns[3])
