@@ -28,6 +28,7 @@ from swath.flows.console.command import (
     tell,
 )
 from swath.flows.console.terminal import keep_for_python
+from swath.flows.review.cli import app as review
 from swath.schemas.errors import SwathError
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app = typer.Typer(
     add_completion=False,
     help="Images in object storage go in; tables that can be trusted come out.",
 )
+app.add_typer(review, name="review")
 
 
 def _examples(*lines: str) -> str:

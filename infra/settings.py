@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     """Properties of any PyIceberg catalog (`type`, `uri`, `token` ...); empty: SQLite, see `catalog_for`."""
     review_threshold: float = Field(default=0.8, ge=0, le=1)
     """Confidence below which a person must look at a value."""
-    review_required: str = Field(default="", pattern=r"^[a-z0-9_, ]*$")
+    review_required: str = ""
     """Fields that every document must have, with commas: `total,document_number`."""
     storage_patience_s: float = Field(default=120, ge=0)
     """How long an object store that does not answer is tried again, in seconds."""

@@ -18,6 +18,8 @@ from swath.schemas.types import FIELDS, MATCHES
 from swath.schemas.views import PLACE, STEP, TABLE, View, literal, quoted, shape, sql_type
 
 DECISIONS, VALUES, PUBLISHED = "_decisions", "_values", "_published"
+REASONS = ("missing", "failed_check", "low_confidence", "mismatch", "unknown", "retake", "rejected")
+"""Why a person must look."""
 _OURS = {column.name: column for column in (*MANIFEST, *VERDICT, *DECIDED)}
 _BOX = {
     side: Column(side, pa.float32(), f"{edge} edge of its box in the source picture", "pixels")
@@ -28,7 +30,7 @@ VALUE = (
     Column(
         "reason",
         pa.string(),
-        "Why a person must look: missing, failed_check, low_confidence, mismatch, unknown, retake or rejected",
+        "Why a person must look: " + ", ".join(REASONS),
     ),
     Column("detail", pa.string(), "What is wrong with it, in words"),
     _OURS["object_id"],

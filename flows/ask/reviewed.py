@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import duckdb
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from swath.infra.settings import settings
 from swath.schemas.corrections import DECIDED
+from swath.schemas.errors import ConfigurationError
 from swath.schemas.review import (
     DECISIONS,
     PUBLISHED,
@@ -69,4 +71,13 @@ def review_views(
 def review_rules() -> Rules:
     """What the environment says a person must look at."""
     found = settings()
-    return Rules(found.review_threshold, tuple(filter(None, found.review_required.replace(" ", "").split(","))))
+    return Rules(found.review_threshold, required_fields(found.review_required))
+
+
+def required_fields(text: str) -> tuple[str, ...]:
+    """The names in `total, document_number`; raises ConfigurationError for what is no name of a field."""
+    names = tuple(name for part in text.split(",") if (name := part.strip()))
+    for name in names:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ConfigurationError(f"{name!r} is no name of a field; write them as total,document_number")
+    return names

@@ -97,6 +97,9 @@ def _correction(wanted: Wanted, target: Row, now: datetime) -> Row:
             decision = Decision.CONFIRMED if after == before else decision
         case Decision.CONFIRMED if before is None:
             raise wanted.error(f"{target['path']} has no value to confirm; give one, or say that it is absent")
+        case Decision.CONFIRMED if after not in (None, before):
+            raise wanted.error(f"{target['path']} is confirmed, but {after!r} is not its value {before!r}; "
+                               "say corrected, or leave the value out")  # fmt: skip
         case Decision.CONFIRMED:
             after = before
         case Decision.ABSENT if target["path"].rpartition(".")[2] in _CHOICES:
@@ -139,6 +142,14 @@ def checked_value(wanted: Wanted, path: str) -> str:
         except InvalidOperation:
             raise wanted.error(f"{path} is a number such as 1234.50; found {value!r}") from None
     return value
+
+
+def ways(row: Row) -> list[str]:
+    """The options of `swath review decide` that a value can be decided with."""
+    name = row["path"].rpartition(".")[2]
+    if name in _CHOICES:
+        return [f"--value {choice}" for choice in _CHOICES[name] if choice != row["value"]] + ["--confirm"]
+    return ["--value VALUE", *(["--confirm"] if row["value"] is not None else []), "--absent"]
 
 
 def _text(wanted: Wanted, what: str, text: str) -> str:

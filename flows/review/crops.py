@@ -1,0 +1,97 @@
+"""The part of a page that a person must look at, cut from the source when it is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from swath.flows.ask.query import open_session
+from swath.flows.review.desk import Row
+from swath.infra import storage
+from swath.operators.core.base import Reject
+from swath.operators.core.geometry import map_points
+from swath.operators.image.codec import Decode
+from swath.schemas.errors import SourceError
+from swath.schemas.views import literal, quoted
+
+MAX_BYTES = 512 << 20
+LONGEST_SIDE = 1600
+"""Pixels of a whole page that is shown because nothing on it is boxed."""
+_MARGIN = 40
+_RED = (220, 30, 30)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A picture with the place of the value in it."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    box: tuple[float, float, float, float] | None
+    """Left, top, right, bottom in pixels of the crop; None where the value has no place: then it is the whole page."""
+
+
+def crop(warehouse: str, row: Row, outline: bool = True) -> Crop:
+    """The surroundings of a value's box, upright as the source says, `outline`d in red; of a value without a box, the
+    page. Raises SourceError where the source cannot be read any more."""
+    recorded = _recorded_size(warehouse, row)
+    content = _content(row["source_uri"])
+    try:
+        decoded = Decode().process({"bytes": content, "page": row["page"]}, None)
+    except Reject as reject:
+        raise SourceError(f"{row['source_uri']}: has no picture to show ({reject.message})") from None
+    pixels, to_source = decoded["pixels"], decoded["to_input"]
+    height, width = pixels.shape[:2]
+    if row["x_min"] is None:
+        return _jpeg(_smaller(pixels), None)
+    scale = [decoded["width_px"] / recorded[0], decoded["height_px"] / recorded[1]] if recorded else [1.0, 1.0]
+    corners = np.array([[row[x], row[y]] for x in ("x_min", "x_max") for y in ("y_min", "y_max")]) * scale
+    inside = map_points(np.linalg.inv(to_source), corners)
+    left, top = np.clip(inside.min(axis=0), 0, (width, height))
+    right, bottom = np.clip(inside.max(axis=0), 0, (width, height))
+    margin = max(_MARGIN, 2 * (bottom - top))
+    x, y = (max(0, int(low - margin)) for low in (left, top))
+    part = pixels[y : int(bottom + margin) + 1, x : int(right + margin) + 1].copy()
+    box = (float(left - x), float(top - y), float(right - x), float(bottom - y))
+    if outline:
+        import cv2
+
+        first, last = (int(box[0]) - 3, int(box[1]) - 3), (int(box[2]) + 3, int(box[3]) + 3)
+        cv2.rectangle(part, first, last, _RED, 2)
+    return _jpeg(part, box)
+
+
+def _recorded_size(warehouse: str, row: Row) -> tuple[int, int] | None:
+    """Width and height of the page when its boxes were made: a PDF may have been rendered at another resolution."""
+    with contextlib.closing(open_session(warehouse, f"{row['pipeline']}.items")) as session:
+        where = f"item_id = {literal(row['item_id'])}"
+        query = f"SELECT width_px, height_px FROM {quoted(row['pipeline'])}.items WHERE {where}"
+        found: list[dict[str, Any]] = session.stream(query).read_all().to_pylist()
+    return (found[0]["width_px"], found[0]["height_px"]) if found and found[0]["width_px"] else None
+
+
+def _content(uri: str) -> bytes:
+    try:
+        return storage.read(uri)
+    except OSError as error:
+        raise SourceError(f"{uri}: cannot be read any more ({error}); the value can be decided without it") from None
+
+
+def _smaller(pixels: Any) -> Any:
+    import cv2
+
+    factor = LONGEST_SIDE / max(pixels.shape[:2])
+    return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else pixels
+
+
+def _jpeg(pixels: Any, box: tuple[float, float, float, float] | None) -> Crop:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    return Crop(buffer.getvalue(), pixels.shape[1], pixels.shape[0], box)
