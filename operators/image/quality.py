@@ -42,6 +42,8 @@ class Flaw(StrEnum):
     """Even its smoothest parts are rough."""
     CROPPED = "cropped"
     """A page whose text runs over the border of the picture."""
+    GLARE = "glare"
+    """A page of which a lamp's reflection hides a part; only `clean_page` looks for it."""
 
 
 class AssessQuality(ItemOperator):
@@ -86,7 +88,11 @@ class AssessQuality(ItemOperator):
             Column("noise", pa.float32(), f"Standard deviation of the grain {scale} (Immerkaer 1996), share of white"),
             Column("clipped_fraction", pa.float32(), "Share of pixels that are as good as black or white, 0 to 1"),
             Column("quality_verdict", pa.string(), "good, or poor where there is a reason"),
-            Column("quality_reasons", pa.list_(pa.string()), "What is wrong: " + ", ".join(Flaw)),
+            Column(
+                "quality_reasons",
+                pa.list_(pa.string()),
+                "What is wrong: " + ", ".join(flaw for flaw in Flaw if flaw != Flaw.GLARE),
+            ),
         )
 
     def needs_pixels(self) -> int | None:
@@ -175,6 +181,28 @@ def noise(grey: Grey) -> float:
     unclipped = roughness[(level > 8) & (level < 247)]
     smooth = float(np.percentile(unclipped if unclipped.size >= 10 else roughness, 20))
     return smooth * float(np.sqrt(np.pi / 2)) / 6 / 255
+
+
+def glare_fraction(grey: Grey) -> float:
+    """Share of a page that reflections of lamps hide, 0 to 1.
+
+    A reflection is a blot (0.2 % of the page and more) of clipped white (250 and more) on paper that is darker (its
+    median below 225), and it fades into the paper: over its border, from 2 pixels within to 6 without, the light falls
+    by less than half of the way down to the paper, where a white label or a window would end at once.
+    """
+    paper = float(np.median(grey))
+    if paper >= 225 or paper < 40:
+        return 0.0
+    clipped = cv2.morphologyEx((grey >= 250).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    _, blots, stats, _ = cv2.connectedComponentsWithStats(clipped, connectivity=8)
+    large = [i for i in range(1, len(stats)) if stats[i, cv2.CC_STAT_AREA] >= 0.002 * grey.size]
+    hidden = 0
+    for i in large:
+        blot = (blots == i).astype(np.uint8)
+        ring = cv2.dilate(blot, np.ones((13, 13), np.uint8)) - cv2.dilate(blot, np.ones((9, 9), np.uint8))
+        if float(np.median(grey[ring > 0])) > (255 + paper) / 2:
+            hidden += int(stats[i, cv2.CC_STAT_AREA])
+    return hidden / grey.size
 
 
 def cut_texts(grey: Grey) -> int:
