@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from swath.schemas.columns import Column, doc_and_unit
 from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT, Status
-from swath.schemas.types import LABELS, LINES, MATCHES, SEGMENTS
+from swath.schemas.types import FIELDS, LABELS, LINES, MATCHES, SEGMENTS
 
 TABLE = "{table}"
 """Stands in a view's SQL for the relation it reads."""
@@ -100,13 +100,34 @@ _FLAT = (
 )
 
 
+_FIELD = {name: FIELDS.value_type.field(name) for name in ("name", "value", "raw", "confidence", "failed_checks")}
+_PAGES = Column("pages", pa.int64(), "Its pages, those that were rejected too", "pages")
+_DOCUMENT = (
+    Column("issuer", pa.string(), "Who wrote it"),
+    Column("issuer_address", pa.string(), "Where they are"),
+    Column("customer", pa.string(), "To whom it was written"),
+    Column("document_number", pa.string(), "Its number"),
+    Column("purchase_order", pa.string(), "The order it belongs to"),
+    Column("issue_date", pa.date32(), "When it was written"),
+    Column("due_date", pa.date32(), "When it is to be paid"),
+    Column("currency", pa.string(), "ISO 4217 code of its amounts"),
+    Column("net", pa.decimal128(18, 2), "Sum without tax", "units of its currency"),
+    Column("tax", pa.decimal128(18, 2), "Tax on the sum", "units of its currency"),
+    Column("total", pa.decimal128(18, 2), "What is to be paid", "units of its currency"),
+    Column("iban", pa.string(), "Account it is to be paid to"),
+    Column("tax_id", pa.string(), "Tax number of who wrote it"),
+)
+"""The main fields of a document as columns of `documents`; null where there is none, or its value does not fit."""
+
+
 def views(schema: pa.Schema, steps: Mapping[str, str]) -> list[View]:
-    """The views of a table: items, labels, segments, lines, words, rejects, stored.
+    """The views of a table: items, labels, segments, lines, words, fields, documents, rejects, stored ...
 
     `schema` is the table's, docs in its fields' metadata; `steps` names the step that made a column (the
     column's own name where it is missing). All views exist for every table, empty where it has no such column.
     """
-    return [_items(schema), *(_flat(flat, schema, steps) for flat in _FLAT), _rejects(), _stored(schema)]
+    flats = (_flat(flat, schema, steps) for flat in _FLAT)
+    return [_items(schema), *flats, _fields(schema, steps), _documents(schema), _rejects(), _stored(schema)]
 
 
 def _items(schema: pa.Schema) -> View:
@@ -134,8 +155,7 @@ def _flat(flat: _Flat, schema: pa.Schema, steps: Mapping[str, str]) -> View:
     columns = (*PLACE, STEP, *positions, *(column for _, column in fields))
     made_by = [(f.name, steps.get(f.name, f.name)) for f in schema if shape(f.type) == shape(flat.type)]
     if not made_by:
-        nulls = ", ".join(f"CAST(NULL AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in columns)
-        return View(flat.name, flat.doc, columns, f"SELECT {nulls} WHERE false")
+        return _nothing(flat.name, flat.doc, columns)
     selects = []
     for name, step in made_by:
         source = f"{TABLE} WHERE status <> {literal(Status.GONE)}"
@@ -152,6 +172,83 @@ def _flat(flat: _Flat, schema: pa.Schema, steps: Mapping[str, str]) -> View:
         chosen = ", ".join([*place, f"{literal(step)} AS step", *rest, *values])
         selects.append(f"SELECT {chosen} FROM {source}")
     return View(flat.name, flat.doc, columns, " UNION ALL ".join(selects))
+
+
+def _of_type(kind: pa.DataType, schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if shape(field.type) == shape(kind)]
+
+
+def _nothing(name: str, doc: str, columns: tuple[Column, ...]) -> View:
+    nulls = ", ".join(f"CAST(NULL AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in columns)
+    return View(name, doc, columns, f"SELECT {nulls} WHERE false")
+
+
+def _fields(schema: pa.Schema, steps: Mapping[str, str]) -> View:
+    """They stand on the first page of their document, but each says on which page it was found."""
+    doc = "One row a field of a document, on the page where it stands"
+    box = [_nested(FIELDS.value_type, path) for path in _BOX]
+    said = [_column(field) for field in _FIELD.values()]
+    columns = (*PLACE, _OURS["object_id"], STEP, *said, *box)
+    found = _of_type(FIELDS, schema)
+    if not found:
+        return _nothing("fields", doc, columns)
+    selects = []
+    for name in found:
+        place = ["coalesce(element.item_id, item_id) AS item_id", "source_uri", "partition"]
+        place += ["coalesce(element.page, page) AS page", "object_id", f"{literal(steps.get(name, name))} AS step"]
+        values = [f"element.{quoted(column.name)} AS {quoted(column.name)}" for column in said]
+        values += [f"element.{path} AS {quoted(column.name)}" for path, column in zip(_BOX, box, strict=True)]
+        kept = "item_id, source_uri, partition, page, object_id"
+        source = (
+            f"(SELECT {kept}, unnest({quoted(name)}) AS element FROM {TABLE} WHERE status <> {literal(Status.GONE)})"
+        )
+        selects.append(f"SELECT {', '.join([*place, *values])} FROM {source}")
+    return View("fields", doc, columns, " UNION ALL ".join(selects))
+
+
+def _documents(schema: pa.Schema) -> View:
+    doc = "One row a document, with its main fields as columns"
+    columns = (
+        *(_OURS[name] for name in ("object_id", "source_uri", "partition")),
+        _PAGES,
+        Column("rejected_pages", pa.int64(), "Its pages that could not be processed", "pages"),
+        Column("document_type", pa.string(), "What kind of paper it is"),
+        Column("document_type_confidence", pa.float32(), "Probability that it is that kind, 0 to 1"),
+        *_DOCUMENT,
+        Column("line_items", pa.int64(), "How many line items were read", "items"),
+        Column("lowest_confidence", pa.float32(), "Of its fields without the line items, 0 to 1"),
+        Column("failed_checks", pa.int64(), "How many times a check contradicts a field of it", "checks"),
+    )
+    found = _of_type(FIELDS, schema)
+    kinds = [f.name for f in schema if f"_{f.name}".endswith("_document_type") and shape(f.type) == "string"]
+    if not found and not kinds:
+        return _nothing("documents", doc, columns)
+    there = f"FROM {TABLE} WHERE status <> {literal(Status.GONE)}"
+    kind = quoted(kinds[0]) if kinds else "CAST(NULL AS VARCHAR)"
+    sure = quoted(f"{kinds[0]}_confidence") if kinds and f"{kinds[0]}_confidence" in schema.names else "NULL"
+    pages = (
+        "SELECT object_id, min(source_uri) AS source_uri, min(partition) AS partition, count(*) AS pages, "
+        f"count(*) FILTER (WHERE status = {literal(Status.REJECTED)}) AS rejected_pages, "
+        f"max({kind}) AS document_type, CAST(max({sure}) AS FLOAT) AS document_type_confidence "
+        f"{there} GROUP BY object_id"
+    )
+    elements = " UNION ALL ".join(f"SELECT object_id, unnest({quoted(name)}) AS element {there}" for name in found)
+    wide = [
+        f"max(CASE WHEN element.name = {literal(c.name)} THEN TRY_CAST(element.value AS {sql_type(c.type)}) END) "
+        f"AS {quoted(c.name)}"
+        for c in _DOCUMENT
+    ]
+    item = "starts_with(element.name, 'line_items[')"
+    wide += [
+        f"count(DISTINCT split_part(element.name, '.', 1)) FILTER (WHERE {item}) AS line_items",
+        f"CAST(min(element.confidence) FILTER (WHERE NOT {item}) AS FLOAT) AS lowest_confidence",
+        "CAST(sum(len(element.failed_checks)) AS BIGINT) AS failed_checks",
+    ]
+    nothing = f"SELECT object_id, NULL::{sql_type(FIELDS.value_type)} AS element {there} AND false"
+    fields = f"SELECT object_id, {', '.join(wide)} FROM ({elements or nothing}) GROUP BY object_id"
+    counts = ("line_items", "failed_checks")
+    chosen = ", ".join(f"coalesce({c.name}, 0) AS {c.name}" if c.name in counts else quoted(c.name) for c in columns)
+    return View("documents", doc, columns, f"SELECT {chosen} FROM ({pages}) LEFT JOIN ({fields}) USING (object_id)")
 
 
 def _rejects() -> View:

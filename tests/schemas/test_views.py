@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from swath.operators.image.quality import AssessQuality
 from swath.operators.survey.exif import Exif
 from swath.schemas.columns import Column, doc_and_unit, schema_of
 from swath.schemas.items import MANIFEST, VERDICT, item_id, object_id
-from swath.schemas.types import LABELS, LINES, SEGMENTS
+from swath.schemas.types import FIELDS, LABELS, LINES, SEGMENTS
 from swath.schemas.views import STANDARD, View, literal, shape, sql_type, views
 
 STEPS = (
@@ -30,12 +31,16 @@ STEPS = (
     Column("second_labels", LABELS, "What another model says"),
     Column("classes", SEGMENTS, "Land cover"),
     Column("ocr_lines", LINES, "What was read"),
+    Column("document_type", pa.string(), "What kind of paper it is"),
+    Column("document_type_confidence", pa.float32(), "Probability that it is that type, 0 to 1"),
+    Column("fields", FIELDS, "What the document says"),
 )
 MADE_BY = {
     "labels": "classify",
     "second_labels": "second",
     "classes": "segment",
     "ocr_lines": "ocr",
+    "fields": "extract_fields",
 }
 SCHEMA = schema_of((*MANIFEST, *STEPS, *VERDICT))
 BOX = {"x_min": 1.0, "y_min": 2.0, "x_max": 11.0, "y_max": 7.0}
@@ -43,6 +48,11 @@ BOX = {"x_min": 1.0, "y_min": 2.0, "x_max": 11.0, "y_max": 7.0}
 
 def word(text: str) -> dict[str, Any]:
     return {"text": text, "confidence": 0.5, "box": BOX}
+
+
+def field(name: str, value: str, confidence: float, page: int = 1, **more: Any) -> dict[str, Any]:
+    place = {"item_id": item_id("file:///e.pdf", page), "page": page, "box": BOX}
+    return {"name": name, "value": value, "raw": value, "confidence": confidence, "failed_checks": [], **place, **more}
 
 
 def row(uri: str, status: str = "ok", **values: Any) -> dict[str, Any]:
@@ -79,6 +89,23 @@ ROWS = [
         ],
     ),
     row("file:///c.jpg", "rejected", reject_operator="decode", reject_reason="truncated", reject_message="ends early"),
+    row(
+        "file:///e.pdf",
+        page=1,
+        document_type="invoice",
+        document_type_confidence=0.75,
+        fields=[
+            field("issuer", "Acme Ltd", 0.9),
+            field("total", "12.50", 0.5, page=2, failed_checks=["net_plus_tax"]),
+            field("issue_date", "2026-02-03", 0.75),
+            field("due_date", "no date", 0.6),
+            field("line_items[1].amount", "10.00", 0.25, failed_checks=["net_plus_tax", "quantity_times_price"]),
+            field("line_items[1].description", "Nails", 0.2),
+            field("line_items[2].amount", "2.50", 0.2),
+        ],
+    ),
+    row("file:///e.pdf", page=2),
+    row("file:///e.pdf", "rejected", page=3, reject_reason="truncated"),
     row("file:///d.jpg", "gone", labels=[{"label": "cat", "score": 1.0}], classes=[], ocr_lines=[]),
 ]
 
@@ -105,12 +132,12 @@ def test_items_has_every_row_and_the_columns_of_the_contract_in_their_order(rela
         *("item_id", "object_id", "source_uri", "etag", "size_bytes", "partition", "page", "window"),
         *("format", "width_px", "height_px", "captured_at", "latitude", "longitude", "altitude_m"),
         *("sharpness", "brightness", "shadows", "highlights", "contrast", "noise", "clipped_fraction"),
-        *("quality_verdict", "quality_reasons", "phash", "cover"),
+        *("quality_verdict", "quality_reasons", "phash", "cover", "document_type", "document_type_confidence"),
         *("status", "reject_operator", "reject_reason", "reject_message"),
         *("run_id", "wave", "fingerprint", "processed_at"),
     ]
     rows = fetch(items, relation)
-    assert [row["status"] for row in rows] == ["ok", "ok", "rejected", "gone"]
+    assert [row["status"] for row in rows] == ["ok", "ok", "rejected", "ok", "ok", "rejected", "gone"]
     assert rows[0]["width_px"] == 640
     assert rows[0]["quality_reasons"] == ["too_dark"]
     assert rows[0]["latitude"] is None
@@ -169,8 +196,42 @@ def test_lines_and_words_are_numbered_and_have_their_boxes(relation: str) -> Non
     assert {c.name: c.unit for c in made["words"].columns}["x_min"] == "pixels"
 
 
+def test_fields_stand_on_the_page_where_they_were_found(relation: str) -> None:
+    rows = {row["name"]: row for row in fetch(by_name()["fields"], relation)}
+    assert len(rows) == 7
+    total = rows["total"]
+    assert (total["page"], total["item_id"]) == (2, item_id("file:///e.pdf", 2))
+    assert (total["value"], total["step"], total["x_max"]) == ("12.50", "extract_fields", 11.0)
+    assert total["failed_checks"] == ["net_plus_tax"]
+    assert rows["issuer"]["page"] == 1
+
+
+def test_documents_have_one_row_an_object_with_typed_main_fields(relation: str) -> None:
+    view = by_name()["documents"]
+    rows = {row["source_uri"]: row for row in fetch(view, relation)}
+    assert set(rows) == {"file:///a.jpg", "file:///b.pdf", "file:///c.jpg", "file:///e.pdf"}
+    one = rows["file:///e.pdf"]
+    assert (one["pages"], one["rejected_pages"], one["document_type"]) == (3, 1, "invoice")
+    assert (one["issuer"], one["total"], one["issue_date"]) == ("Acme Ltd", Decimal("12.50"), date(2026, 2, 3))
+    assert one["due_date"] is None, "a value that is no date is no date"
+    assert (one["line_items"], one["failed_checks"]) == (2, 3)
+    assert one["lowest_confidence"] == pytest.approx(0.5), "line items do not count"
+    assert rows["file:///b.pdf"]["failed_checks"] == 0
+    assert {c.name: c.unit for c in view.columns}["total"] == "units of its currency"
+
+
+def test_a_pipeline_that_only_tells_types_has_documents_without_fields(tmp_path: Path) -> None:
+    schema = pa.schema([field for field in SCHEMA if field.name != "fields"])
+    kept = [{name: value for name, value in row.items() if name != "fields"} for row in ROWS]
+    pq.write_table(pa.Table.from_pylist(kept, schema=schema), tmp_path / "a.parquet")
+    rows = fetch(by_name(schema)["documents"], f"read_parquet('{tmp_path}/a.parquet')")
+    assert {row["document_type"] for row in rows} == {None, "invoice"}
+    assert {row["total"] for row in rows} == {None}
+
+
 def test_rejects_are_the_rejected_alone(relation: str) -> None:
-    (only,) = fetch(by_name()["rejects"], relation)
+    only, page = fetch(by_name()["rejects"], relation)
+    assert (page["source_uri"], page["page"]) == ("file:///e.pdf", 3)
     assert (only["source_uri"], only["reject_reason"]) == ("file:///c.jpg", "truncated")
 
 
@@ -179,7 +240,7 @@ def test_a_table_without_nested_columns_has_empty_views(tmp_path: Path) -> None:
     rows = [{name: value for name, value in row.items() if name in schema.names} for row in ROWS]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "a.parquet")
     made = by_name(schema)
-    for name in ("labels", "segments", "lines", "words"):
+    for name in ("labels", "segments", "lines", "words", "fields", "documents"):
         assert fetch(made[name], f"read_parquet('{tmp_path}/a.parquet')") == []
 
 
