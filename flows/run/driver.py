@@ -31,6 +31,7 @@ from swath.flows.work import engine
 from swath.flows.work.inprocess import execute_here
 from swath.flows.work.place import place, without_ray
 from swath.flows.work.stages import Pool, fuse
+from swath.flows.work.wave import Work
 from swath.flows.work.worker import Context
 from swath.infra import storage
 from swath.infra.crash import crash_point
@@ -39,6 +40,7 @@ from swath.infra.lease import Lease
 from swath.schemas.checks import AuditReport, AuditRequest
 from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, RunLocked
 
+BLOCKS_A_WORKER = 8
 ATTEMPTS = 5
 """How often a wave whose cells another run replaced is settled anew."""
 PATIENCE_S = 120
@@ -465,13 +467,17 @@ class Driver:
         record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
         self.runs.save(record)
 
-    def _work(self, wave: Wave) -> engine.Work:
-        here = without_ray(self.record.request.ray, wave.items)
-        if not here:
+    def _work(self, wave: Wave) -> Work:
+        address = self.record.request.ray
+        few = without_ray(address, wave.items)
+        if not few:
             self._join_ray()
-        given = place(fuse(self.bound.steps), self.record.request.ray, wave.items)
+        given = place(fuse(self.bound.steps), address, wave.items)
         folder = self._folder(wave)
-        cut = blocks(wave.pending, self._path(folder, "blocks"), max(pool.workers for pool in given))
+        # Several a worker, so that none sits idle for long while another does the last one; but a block that is done
+        # apart has a process started for it.
+        parts = 1 if few and address != "off" else BLOCKS_A_WORKER * max(pool.workers for pool in given)
+        cut = blocks(wave.pending, self._path(folder, "blocks"), -(-wave.items // parts))
         given = [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given]
         self.reporter.expect([pool.stage.name for pool in given], self.plan.items)
         for pool in given:
@@ -486,16 +492,14 @@ class Driver:
             suspects=self._path(folder, "suspects"),
             artifacts=storage.join(self.runs.warehouse, "artifacts", self.bound.pipeline.name),
         )
-        # The two engines remember what is done in different ways, so neither goes on with the other's rows.
-        rows = "rows-here" if here else "rows"
-        return engine.Work(cut, self._path(folder, rows), self._path(folder, "checkpoint"), given, context)
+        return Work(cut, self._path(folder, "rows"), given, context)
 
     def _watch(self, stage: str, items: int, rejects: int) -> None:
         self.record.stages[stage]["items"] += items
         self.reporter.advance(stage, items, rejects)
 
     def _folder(self, wave: Wave) -> str:
-        """Staging of a wave, under its plan's name: another plan never meets its checkpoint."""
+        """Staging of a wave, under its plan's name: another plan never meets its rows."""
         return f"waves/{self.plan.name}/{wave.number:05d}"
 
     def _path(self, *parts: str) -> str:

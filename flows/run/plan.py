@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 
@@ -29,8 +30,10 @@ WAVE_BYTES = 64 << 30
 CURRENT = -1
 """The current snapshot."""
 BLOCK_ITEMS = 512
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 64 << 20
 """A block, the unit of work and of repetition, stays below both; a single object may be larger."""
+CUT = "cut.json"
+"""The file that names a wave's blocks, written when all are there."""
 MANIFEST_SCHEMA = schema_of(MANIFEST)
 LEAVING_SCHEMA = pa.schema([("wave", pa.int32()), ("object_id", pa.string()), ("gone", pa.bool_())])
 
@@ -139,19 +142,23 @@ def bucket_of(buckets: str, object_id: str = "object_id") -> str:
     return f"(('0x' || {object_id}[1:8])::BIGINT % {buckets})::INTEGER"
 
 
-def blocks(pending: str, destination: str, workers: int) -> list[str]:
-    """The wave's pending items as one small Parquet file a block, cut between objects; their URIs."""
-    filesystem, path = storage.filesystem(pending)
-    table = pq.read_table(path, filesystem=filesystem, partitioning=None)
-    # At least four blocks a worker, so that none sits idle for long while another does the last one.
-    limit = max(1, min(BLOCK_ITEMS, -(-table.num_rows // (4 * workers))))
-    uris = []
-    for number, (start, end) in enumerate(_cuts(table, limit)):
-        uris.append(storage.join(destination, f"block-{number:05d}.parquet"))
-        sink = pa.BufferOutputStream()
-        pq.write_table(table.slice(start, end - start), sink)
-        storage.write(uris[-1], sink.getvalue().to_pybytes())
-    return uris
+def blocks(pending: str, destination: str, most: int) -> list[str]:
+    """The wave's pending items as one small Parquet file a block, of so many items at most, cut between objects;
+    their URIs. A wave stays cut as it is: what is staged, is staged by block."""
+    kept = storage.join(destination, CUT)
+    try:
+        names: list[str] = json.loads(storage.read(kept))
+    except FileNotFoundError:
+        filesystem, path = storage.filesystem(pending)
+        table = pq.read_table(path, filesystem=filesystem, partitioning=None)
+        names = []
+        for number, (start, end) in enumerate(_cuts(table, max(1, min(BLOCK_ITEMS, most)))):
+            names.append(f"block-{number:05d}.parquet")
+            sink = pa.BufferOutputStream()
+            pq.write_table(table.slice(start, end - start), sink)
+            storage.write(storage.join(destination, names[-1]), sink.getvalue().to_pybytes())
+        storage.write(kept, json.dumps(names).encode())
+    return [storage.join(destination, name) for name in names]
 
 
 def _cuts(table: pa.Table, limit: int) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The one module that knows Ray: stages over the blocks of a wave, rows to Parquet."""
+"""The one module that knows Ray: the blocks of a wave through its stages, spread over actors."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from swath.flows.work.journal import LOADING
-from swath.flows.work.stages import Cluster, Pool
+from swath.flows.work.stages import Cluster
+from swath.flows.work.wave import Watch, Work, read_block, stage_rows
 from swath.flows.work.worker import Context, Stage, StageWorker, suspects_of
 from swath.infra import storage
 from swath.schemas import errors
@@ -23,24 +26,8 @@ NO_PROGRESS_SECONDS = 1800
 NO_PROGRESS_ITEMS = 512
 """A block is the least progress that Ray sees; each of its items may take its time."""
 POLL_SECONDS = 0.3
-
-
-@dataclass(frozen=True)
-class Work:
-    """One wave, ready to be executed."""
-
-    blocks: Sequence[str]
-    """Manifest files; each becomes one block, done as a whole or not at all."""
-    rows: str
-    """URI prefix for the staged rows."""
-    checkpoint: str
-    """URI prefix in which Ray remembers the items that are staged."""
-    pools: Sequence[Pool]
-    context: Context
-
-
-Watch = Callable[[str, int, int], None]
-"""Told (stage, items, rejects) since the last call."""
+BLOCK = "block"
+"""The column with the name of the block that rows belong to."""
 
 
 def is_here(address: str) -> bool:
@@ -111,41 +98,26 @@ def execute(work: Work, watch: Watch | None = None) -> None:
     Raises RunFailed where the engine gave up, and what storage raises; nothing is published either way.
     """
     import ray
-    from ray.data import ActorPoolStrategy, DataContext, SaveMode
-    from ray.data.checkpoint import CheckpointConfig
+    from ray.data import ActorPoolStrategy, DataContext
 
+    todo = work.todo()
+    if not todo:
+        return
     _forget_starts(work)
-    filesystem, rows = storage.filesystem(work.rows)
-    filesystem.create_dir(rows, recursive=True)
-    checkpoints, checkpoint = storage.filesystem(work.checkpoint)
-    checkpoints.create_dir(checkpoint, recursive=True)
     context = DataContext.get_current()
-    context.use_datasource_v2 = False  # it merges the manifest's files into one block
-    context.target_max_block_size = 2 << 30  # a block is staged whole or not at all: never split
+    context.target_max_block_size = 2 << 30  # a block goes from stage to stage as a whole: never split
     slowest = work.context.limits.seconds * NO_PROGRESS_ITEMS
     context.execution_no_progress_timeout_s = max(NO_PROGRESS_SECONDS, slowest)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.checkpoint_config = CheckpointConfig(
-        id_column="item_id",
-        checkpoint_path=checkpoint,
-        override_filesystem=checkpoints,
-        delete_checkpoint_on_success=False,
-    )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    sources, _ = storage.filesystem(work.blocks[0])
     with _tally(watch) as tally:
-        dataset = ray.data.read_parquet(
-            [storage.filesystem(block)[1] for block in work.blocks],
-            filesystem=sources,
-            partitioning=None,
-            override_num_blocks=len(work.blocks),
-        )
+        dataset: ray.data.Dataset = ray.data.from_items([{BLOCK: block} for block in todo], override_num_blocks=len(todo))
         for pool in work.pools:
             wants = pool.stage.resources
             dataset = dataset.map_batches(
                 RayWorker,
-                fn_constructor_args=(pool.stage, work.context, tally),
+                fn_constructor_args=(pool.stage, work.context, work.rows, tally),
                 batch_size=None,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
@@ -155,7 +127,8 @@ def execute(work: Work, watch: Watch | None = None) -> None:
             )
         failure: SwathError | None = None
         try:
-            dataset.write_parquet(rows, filesystem=filesystem, mode=SaveMode.APPEND)
+            for _ in dataset.iter_internal_ref_bundles():
+                pass  # the last stage has staged the rows; what comes out is the names of their blocks
         except (ray.exceptions.RayError, RuntimeError, TimeoutError, OSError) as error:
             failure = _failure(error)
         # Ray ends actors when nobody refers to them any more, and the frames of an error, or of a cycle, do: they
@@ -167,14 +140,23 @@ def execute(work: Work, watch: Watch | None = None) -> None:
 
 
 class RayWorker:
-    """A stage in an actor of Ray Data, under a sidecar."""
+    """A stage in an actor of Ray Data, under a sidecar. Its first takes names of blocks, its last gives them back."""
 
-    def __init__(self, stage: Stage, context: Context, tally: Any) -> None:
+    def __init__(self, stage: Stage, context: Context, rows: str, tally: Any) -> None:
         progress = (lambda *update: tally.add.remote(*update)) if tally is not None else None
+        self.stage, self.rows = stage, rows
         self.worker = StageWorker(stage, context, watched=True, progress=progress)
 
-    def __call__(self, block: Any) -> Any:
-        return self.worker(block)
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self._one(block, batch) for block in batch.column(BLOCK).unique().to_pylist()])
+
+    def _one(self, block: str, batch: pa.Table) -> pa.Table:
+        items = read_block(block) if self.stage.first else batch.filter(pc.field(BLOCK) == block).drop_columns([BLOCK])
+        rows = self.worker(items)
+        if not self.stage.last:
+            return rows.append_column(BLOCK, pa.array([block] * len(rows)))
+        stage_rows(self.rows, block, rows)
+        return pa.table({BLOCK: [block]})
 
 
 class Tally:

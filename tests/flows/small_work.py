@@ -11,8 +11,8 @@ import simplejpeg
 
 from swath.flows.pipelines.binding import bind
 from swath.flows.run.plan import blocks
-from swath.flows.work.engine import Work
 from swath.flows.work.stages import Cluster, fuse, pools
+from swath.flows.work.wave import Work
 from swath.flows.work.worker import Context
 from swath.infra import storage
 from swath.schemas.columns import schema_of
@@ -58,7 +58,8 @@ def make_work(
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(manifest, folder / "pending.parquet")
     root = storage.normalize(str(folder))
-    cut = blocks(f"{root}/pending.parquet", f"{root}/blocks", workers or max(pool.workers for pool in given))
+    parts = 4 * (workers or max(pool.workers for pool in given))
+    cut = blocks(f"{root}/pending.parquet", f"{root}/blocks", -(-len(manifest) // parts))
     context = Context(
         run_id="run",
         wave=1,
@@ -69,7 +70,7 @@ def make_work(
         suspects=f"{root}/suspects",
         artifacts=f"{root}/artifacts",
     )
-    return Work(cut, f"{root}/rows", f"{root}/checkpoint", given, context)
+    return Work(cut, f"{root}/rows", given, context)
 
 
 def staged(work: Work) -> list[dict[str, object]]:

@@ -17,8 +17,8 @@ import pytest
 from tests.flows.small_work import draw, make_work, rejects, staged
 
 from swath.flows.work import engine
-from swath.flows.work.engine import Work
 from swath.flows.work.inprocess import execute_here
+from swath.flows.work.wave import Work
 from swath.schemas.errors import RunFailed, StorageUnavailable
 
 TESTS = str(Path(__file__).parents[1])

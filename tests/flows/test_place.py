@@ -69,7 +69,11 @@ def test_what_kills_its_process_is_one_reject_and_no_more(
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, TESTS])
     on = {"0001": "segfault", "0002": "exit", "0005": "malloc", "0006": "raise"}
-    poison = {"op": "poison_operators:Poison", "name": "poison", "config": {"on": on, "resources": {"cpus": 1 / stages}}}
+    poison = {
+        "op": "poison_operators:Poison",
+        "name": "poison",
+        "config": {"on": on, "resources": {"cpus": 1 / stages}},
+    }
     work = make_work(tmp_path / "run", draw(tmp_path / "in", 8), ["decode", poison], 1, memory_bytes=600 << 20)
     assert len(work.pools) == stages
     told: list[tuple[str, int, int]] = []

@@ -1,0 +1,53 @@
+"""One wave, ready to be executed, and what of it is staged: a file of rows for every block of the manifest.
+
+Whoever executes it, a block is done as a whole or not at all, and doing it twice leaves one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from swath.flows.work.stages import Pool
+from swath.flows.work.worker import Context
+from swath.infra import storage
+
+Watch = Callable[[str, int, int], None]
+"""Told (stage, items, rejects) since the last call."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Blocks of a manifest, the stages they go through, and where their rows are staged."""
+
+    blocks: Sequence[str]
+    """URIs of manifest files."""
+    rows: str
+    """URI prefix for the staged rows."""
+    pools: Sequence[Pool]
+    context: Context
+
+    def todo(self) -> list[str]:
+        """The blocks that are not staged yet."""
+        done = set(storage.list_names(self.rows))
+        return [block for block in self.blocks if _name(block) not in done]
+
+
+def read_block(block: str) -> pa.Table:
+    """The items of a block, with the columns of `schemas.items.MANIFEST`."""
+    filesystem, path = storage.filesystem(block)
+    return pq.read_table(path, filesystem=filesystem, partitioning=None)
+
+
+def stage_rows(rows: str, block: str, table: pa.Table) -> None:
+    """Keeps what became of a block, under the block's own name."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write(storage.join(rows, _name(block)), sink.getvalue().to_pybytes())
+
+
+def _name(block: str) -> str:
+    return block.rpartition("/")[2]
