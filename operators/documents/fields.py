@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
@@ -62,6 +63,17 @@ class ExtractFields(DocumentOperator):
         return {"fields": reader.read(document(pages), self.latest_date or date.today())}
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A choice and what the checks say of it."""
+
+    choice: Choice
+    failed: list[str]
+    """The names of the checks that contradict it."""
+    passed: int
+    """How many confirm it."""
+
+
 class Reader:
     """A template made ready to read documents with."""
 
@@ -74,6 +86,13 @@ class Reader:
 
     def read(self, pages: list[Page], today: date) -> list[dict[str, Any]]:
         """The rows of a document's column `fields`."""
+        judged = self.judge(pages, today)
+        found = {one.choice.name for one in judged}
+        lacking = [name for name, field in self.template.fields.items() if field.required and name not in found]
+        return [_row(one) for one in judged] + [_missing(name) for name in lacking]
+
+    def judge(self, pages: list[Page], today: date) -> list[Judged]:
+        """The choice for every field that was found, checked: the template's in its order, then the line items."""
         labelled = Labelled(pages, self._labels)
         latest = today + timedelta(days=1)
         values = Values(labelled, None, self._rivals, latest)
@@ -85,17 +104,10 @@ class Reader:
         if money is not None and "currency" in self.template.fields:
             chosen["currency"] = money
         entries = fields_items.line_items(self._columns, labelled) if self._columns else []
-        failed, passed = fields_checks.failed_checks(
-            self.template, chosen, entries, [code for code, _ in mentions], today
-        )
-        rows = []
-        for name, template in self.template.fields.items():
-            if name in chosen:
-                rows.append(_row(chosen[name], failed[name], passed[name]))
-            elif template.required:
-                rows.append(_missing(name))
-        rows += [_row(one, failed[one.name], passed[one.name]) for one in fields_items.choices(entries)]
-        return rows
+        codes = [code for code, _ in mentions]
+        failed, passed = fields_checks.failed_checks(self.template, chosen, entries, codes, today)
+        ordered = [chosen[name] for name in self.template.fields if name in chosen]
+        return [Judged(one, failed[one.name], passed[one.name]) for one in (*ordered, *fields_items.choices(entries))]
 
     def _chosen(self, labelled: Labelled, values: Values) -> dict[str, Choice]:
         chosen = fields_money.money(self.template, values)
@@ -123,17 +135,17 @@ class Reader:
         return found
 
 
-def _row(one: Choice, failed: list[str], passed: int) -> dict[str, Any]:
-    cell = one.cell
+def _row(judged: Judged) -> dict[str, Any]:
+    one, cell = judged.choice, judged.choice.cell
     return {
         "name": one.name,
         "value": text_of(one.value),
         "raw": one.raw,
-        "confidence": fields_checks.confidence(one, len(failed), passed),
+        "confidence": fields_checks.confidence(one, len(judged.failed), judged.passed),
         "item_id": cell.page.item_id if cell else None,
         "page": cell.page.number if cell else None,
         "box": dict(zip(("x_min", "y_min", "x_max", "y_max"), one.box, strict=True)) if one.box else None,
-        "failed_checks": failed,
+        "failed_checks": judged.failed,
     }
 
 

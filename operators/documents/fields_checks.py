@@ -13,12 +13,9 @@ from swath.operators.documents.fields_values import Choice
 from swath.operators.documents.templates import Template
 
 EARLIEST = date(1990, 1, 1)
-SOURCE = "tests/benchmarks/fields.py --calibrate, SROIE's dev half read by two engines"
-"""Where the numbers below come from."""
-LOGIT = {"bias": -1.0, "score": 0.6, "margin": 0.5, "read": 1.0, "passed": 1.0, "derived": -0.5}
-"""Weights of a logistic regression from what is known of a choice to the probability that it is right."""
-FAILED = 1.5
-"""What a failed check takes off the log odds."""
+WEIGHTS = {"bias": -1.0, "score": 0.6, "margin": 0.5, "read": 1.0, "passed": 1.0, "derived": -0.5, "failed": -1.5}
+"""Of a logistic regression from what is known of a choice to the probability that it is right. Fitted by
+`python -m tests.benchmarks.fields --calibrate`."""
 
 
 def failed_checks(
@@ -68,15 +65,20 @@ def failed_checks(
     return failed, passed
 
 
+def features(one: Choice, failed: int, passed: int) -> dict[str, float]:
+    """What is known of a choice, by the names of `WEIGHTS`."""
+    return {
+        "bias": 1.0,
+        "score": min(max(one.score, 0.0), 5.0),
+        "margin": min(max(one.margin, 0.0), 3.0),
+        "read": math.log(max(one.read, 0.01)),
+        "passed": float(min(passed, 2)),
+        "derived": float(one.derived),
+        "failed": float(failed),
+    }
+
+
 def confidence(one: Choice, failed: int, passed: int) -> float:
     """The probability, 0 to 1, that a value is right."""
-    odds = (
-        LOGIT["bias"]
-        + LOGIT["score"] * min(max(one.score, 0.0), 6.0)
-        + LOGIT["margin"] * min(max(one.margin, 0.0), 3.0)
-        + LOGIT["read"] * one.read
-        + LOGIT["passed"] * min(passed, 2)
-        + (LOGIT["derived"] if one.derived else 0.0)
-        - FAILED * failed
-    )
+    odds = sum(WEIGHTS[name] * value for name, value in features(one, failed, passed).items())
     return round(1 / (1 + math.exp(-odds)), 4)
