@@ -180,7 +180,7 @@ def _match_values(schema: pa.Schema, steps: Mapping[str, str]) -> Iterator[str]:
         read_as = f"({fields})[1]" if read else "NULL"
         said = (
             "m.field || CASE WHEN m.outcome = 'unknown' AND m.expected IS NULL "
-            "THEN coalesce(' ' || m.found, '') || ' is in no row' "
+            "THEN coalesce(' ' || m.found || ' is in no row', ' was not read') "
             "ELSE coalesce(' ' || m.found, ' is missing') || ', expected ' || coalesce(m.expected, 'nothing') END "
             "|| CASE WHEN m.difference IS NOT NULL THEN printf(' (%+.2f)', m.difference) "
             "WHEN m.similarity IS NOT NULL THEN printf(' (likeness %.2f)', m.similarity) ELSE '' END"
@@ -220,7 +220,18 @@ def _page_values(schema: pa.Schema, steps: Mapping[str, str]) -> Iterator[str]:
         reason="'rejected'",
         detail="concat_ws(': ', r.reject_reason, r.reject_message)",
     )
-    if {"quality_verdict", "quality_reasons"} <= set(schema.names):
+    if "page_retake" in schema.names:
+        yield _select(
+            f"(FROM {TABLE} WHERE status = 'ok' AND len(page_retake) > 0) r",
+            schema,
+            step=literal(steps.get("page_retake", "page_retake")),
+            path=page_path("page_retake"),
+            field="'page_retake'",
+            value="array_to_string(r.page_retake, ', ')",
+            reason="'retake'",
+            detail="'photograph the page again: ' || array_to_string(r.page_retake, ', ')",
+        )
+    elif {"quality_verdict", "quality_reasons"} <= set(schema.names):
         yield _select(
             f"(FROM {TABLE} WHERE status = 'ok' AND quality_verdict IS NOT NULL) r",
             schema,
@@ -264,6 +275,10 @@ def published(schema: pa.Schema, decisions: str) -> str:
             replaced[status] = _decided_text(literal(status), status)
     if "quality_verdict" in schema.names:
         replaced["quality_verdict"] = _decided_text(page_path("quality_verdict"), "quality_verdict")
+    if "page_retake" in schema.names:
+        decided = f"d.by_path[{page_path('page_retake')}]"
+        is_fine = f"{decided} IS NOT NULL AND {decided}.after IS NULL"
+        replaced["page_retake"] = f"CASE WHEN {is_fine} THEN [] ELSE r.page_retake END"
     columns = ", ".join(f"{value} AS {quoted(name)}" for name, value in replaced.items())
     by_path = (
         "SELECT object_id, etag, map_from_entries(list({'k': path, 'v': {'after': after}})) AS by_path "

@@ -26,7 +26,13 @@ Row = dict[str, Any]
 LONGEST = 2000
 """Characters of a value or a reason."""
 _AMOUNTS = frozenset(("net", "tax", "total", "amount", "unit_price", "quantity"))
-_CHOICES = {"match_status": ("matched", "mismatch", "unknown"), "quality_verdict": ("good", "poor"), "status": ()}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "match_status": ("matched", "mismatch", "unknown"),
+    "quality_verdict": ("good", "poor"),
+    "page_retake": (),
+    "status": (),
+}
+"""Values that are a verdict, with what each may be changed to; a retake can be dropped as well, by `absent`."""
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\[[1-9][0-9]*\]\.[a-z][a-z0-9_]*)?")
 _WANTED = pa.schema([("at", pa.int32()), ("review_id", pa.string()), ("item_id", pa.string()), ("path", pa.string())])
 
@@ -102,7 +108,7 @@ def _correction(wanted: Wanted, target: Row, now: datetime) -> Row:
                                "say corrected, or leave the value out")  # fmt: skip
         case Decision.CONFIRMED:
             after = before
-        case Decision.ABSENT if target["path"].rpartition(".")[2] in _CHOICES:
+        case Decision.ABSENT if "--absent" not in ways(target):
             raise wanted.error(f"{target['path']} cannot be absent; confirm it, or give another value")
         case Decision.ABSENT:
             after = None
@@ -126,7 +132,7 @@ def checked_value(wanted: Wanted, path: str) -> str:
     if name in _CHOICES:
         choices = _CHOICES[name]
         if value not in choices:
-            allowed = f"is one of {', '.join(choices)}" if choices else "can only be confirmed"
+            allowed = f"is one of {', '.join(choices)}" if choices else "takes no other value; confirm it"
             raise wanted.error(f"{path} {allowed}; found {value!r}")
     elif name.endswith("_date") or name == "date":
         try:
@@ -148,7 +154,8 @@ def ways(row: Row) -> list[str]:
     """The options of `swath review decide` that a value can be decided with."""
     name = row["path"].rpartition(".")[2]
     if name in _CHOICES:
-        return [f"--value {choice}" for choice in _CHOICES[name] if choice != row["value"]] + ["--confirm"]
+        others = [f"--value {choice}" for choice in _CHOICES[name] if choice != row["value"]]
+        return [*others, "--confirm", *(["--absent"] if name == "page_retake" else [])]
     return ["--value VALUE", *(["--confirm"] if row["value"] is not None else []), "--absent"]
 
 

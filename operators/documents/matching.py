@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from swath.operators.core.base import Batch, Operator, Resources
+from swath.operators.core.base import Item, Resources
+from swath.operators.documents.by_document import DocumentOperator
 from swath.operators.documents.reference import Reference, code, name, read_reference, reference_path
 from swath.operators.models import file_digest
 from swath.schemas.columns import Column
+from swath.schemas.items import MANIFEST
 from swath.schemas.types import FIELDS, MATCHES
 
 MATCHED, MISMATCH, UNKNOWN = "matched", "mismatch", "unknown"
@@ -22,7 +24,7 @@ _SLIP_LENGTH = 5
 """Characters of a number from which on one wrong one still points to a single order."""
 
 
-class MatchReference(Operator):
+class MatchReference(DocumentOperator):
     """Looks a document up in a table of the user's, by number or name, and says what agrees and what differs.
 
     `numbers`, `names` and `amounts` map a field of the document to a column of the table. The row is found by the
@@ -30,7 +32,6 @@ class MatchReference(Operator):
     """
 
     version: ClassVar[int] = 1
-    scope: ClassVar = "object"
 
     reference: str
     """Path or file:// URI of a Parquet or CSV file (UTF-8, with a header; commas, semicolons or tabs)."""
@@ -57,7 +58,8 @@ class MatchReference(Operator):
         return self
 
     def inputs(self) -> tuple[Column, ...]:
-        return (Column("fields", FIELDS, "Fields of the document, on its first page"),)
+        owner = next(column for column in MANIFEST if column.name == "object_id")
+        return (owner, Column("fields", FIELDS, "What the document says; on its first page"))
 
     def outputs(self) -> tuple[Column, ...]:
         return (
@@ -76,11 +78,9 @@ class MatchReference(Operator):
         columns = (self.key, *self.numbers.values(), *self.names.values(), *self.amounts.values())
         return read_reference(self.reference, columns, self.amounts.values(), self.numbers, self.names)
 
-    def run(self, batch: Batch, model: Any) -> Batch:
-        reference: Reference = model
-        empty = dict.fromkeys(self.produced())
-        results = [empty if fields is None else self._match(fields, reference) for fields in batch["fields"]]
-        return {column: [result[column] for result in results] for column in self.produced()}
+    def process(self, pages: list[Item], model: Any) -> dict[str, Any]:
+        fields = next((page["fields"] for page in pages if page["fields"] is not None), None)
+        return dict.fromkeys(self.produced()) if fields is None else self._match(fields, model)
 
     def _match(self, fields: list[dict[str, Any]], reference: Reference) -> dict[str, Any]:
         found = {field["name"]: field["value"] for field in fields if field["value"] is not None}

@@ -111,11 +111,20 @@ def tiny_classifier() -> Path:
     return path
 
 
+@cache
+def small_reference() -> Path:
+    """A table of orders."""
+    path = Path(mkdtemp(prefix="swath-test-")) / "orders.csv"
+    path.write_text("number,vendor,amount\nPO-0017,Acme Corp,119.00\n")
+    return path
+
+
 def minimal(op: str) -> Operator:
     """The operator with the least configuration with which it does something: a model, or what is off by default."""
     config: dict[str, dict[str, Any]] = {
         "classify": {"model": str(tiny_classifier()), "size": 32},
         "preprocess": {"longest_side": 200, "white_balance": "grey_world", "local_contrast": 2.0, "deskew": True},
+        "match_reference": {"reference": str(small_reference()), "key": "number", "names": {"issuer": "vendor"}},
     }
     return resolve(op).model_validate(config.get(op, {}))
 

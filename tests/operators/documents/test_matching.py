@@ -46,7 +46,7 @@ def against(path: Path, **config: Any) -> MatchReference:
 
 
 def match(operator: MatchReference, **values: str | None) -> dict[str, Any]:
-    (answer,) = rows(operator.run({"fields": [document(**values)]}, operator.load()))
+    (answer,) = rows(operator.run({"object_id": ["d"], "fields": [document(**values)]}, operator.load()))
     pa.array([answer["matches"]], MATCHES)
     return answer
 
@@ -152,12 +152,13 @@ def test_parquet_with_numbers_as_numbers_is_the_same_table(tmp_path: Path) -> No
     assert (answer["match_status"], answer["match_key"]) == ("matched", "4711")
 
 
-def test_the_other_pages_of_a_document_and_a_document_without_fields_get_nothing(orders: Path) -> None:
+def test_each_document_is_matched_on_its_first_page_and_one_without_fields_gets_nothing(orders: Path) -> None:
     operator = against(orders)
-    batch = {"fields": [document(purchase_order="PO-0020", issuer="Acme", total="80"), None]}
-    first, second = rows(operator.run(batch, operator.load()))
-    assert first["match_status"] == "matched"
-    assert set(second.values()) == {None}
+    acme = document(purchase_order="PO-0020", issuer="Acme", total="80")
+    batch = {"object_id": ["a", "a", "b", "c"], "fields": [acme, None, None, document(purchase_order="PO-9")]}
+    answers = rows(operator.run(batch, operator.load()))
+    assert [answer["match_status"] for answer in answers] == ["matched", None, None, "unknown"]
+    assert set(answers[1].values()) == set(answers[2].values()) == {None}
 
 
 def test_the_digest_changes_with_the_table_and_with_nothing_else(orders: Path) -> None:
