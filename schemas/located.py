@@ -51,6 +51,8 @@ def model_of(kind: type[Kind], values: Mapping[str, Any], path: Path, lines: Map
         message = str(first["msg"]).removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "unknown field; take it out, or mend its name"
+        if first["type"] == "string_type":
+            message = f"must be a text; YAML takes this for {first['input']!r}: put it in quotes"
         name = ".".join(str(part) for part in where)
         raise ConfigurationError(
             f"{place(path, lines, tuple(where))}: {f'{name}: ' if name else ''}{message}"

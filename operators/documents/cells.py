@@ -101,6 +101,14 @@ class Page:
         """Median height of a cell."""
         return median(cell.height for cell in self.cells) if self.rows else 1.0
 
+    def below(self, cell: Cell) -> Cell | None:
+        """The next cell under a cell; those beside it in other columns lie on rows of their own."""
+        for row in self.rows[cell.row + 1 : cell.row + 5]:
+            for other in row:
+                if other.overlaps(cell):
+                    return other
+        return None
+
     def depth(self, cell: Cell) -> float:
         """0 at the top of the text, 1 at its bottom."""
         return (cell.y - self.top) / max(self.bottom - self.top, 1e-6)

@@ -65,8 +65,9 @@ class ItemColumns:
             for one in found
             if not any(o[1] < one[2] and one[1] < o[2] and o[2] - o[1] > one[2] - one[1] for o in found)
         ]
+        own = [one for one in kept if one[0] != "other"] or kept  # `Price incl. VAT` is no column of tax
         covered = sum(end - start for _, start, end in {(0, s, e) for _, s, e in kept})
-        return kept if covered >= 0.5 * sum(c.isalnum() for c in cell.text) else []
+        return own if covered >= 0.5 * sum(c.isalnum() for c in cell.text) else []
 
 
 @dataclass
@@ -106,6 +107,7 @@ def _table(page: Page, columns: ItemColumns) -> _Table | None:
                     box = _span(cell, start, end)
                     heads.append((name, *box))
         names = {name for name, *_ in heads}
+        names.discard("other")
         money = names & {"amount", "unit_price"}
         if (
             len(names) >= 2
@@ -187,6 +189,7 @@ def _parts(row: Sequence[Cell], table: _Table, headless: bool) -> tuple[dict[str
     """The numbers of a row by column, and the cells that are text."""
     parts: dict[str, Part] = {}
     texts: list[Cell] = []
+    everything: list[tuple[Cell, Any]] = []
     for cell in row:
         numbers = [] if any(True for _ in spans(_PERCENT, cell.text)) and not _money(cell) else amounts(cell.text)
         letters = sum(character.isalpha() for character in cell.text)
@@ -204,12 +207,42 @@ def _parts(row: Sequence[Cell], table: _Table, headless: bool) -> tuple[dict[str
                     numbers[-1],
                 )
             continue
+        everything += [(cell, one) for one in numbers]
         for one in numbers:
             name = ("amount" if one.decimals == 2 else None) if headless else _column(table, cell, one.start, one.end)
             _put(parts, name, cell, one)
         if not numbers and cell.has_letters and letters > 1:
             texts.append(cell)
+    _completed(parts, everything)
     return parts, texts
+
+
+def _completed(parts: dict[str, Part], numbers: Sequence[tuple[Cell, Any]]) -> None:
+    """Quantity and price where no head tells them apart: the two numbers of the row whose product is the amount."""
+    last = parts.get("amount") or parts.get("unit_price")
+    if (
+        last is None
+        or not isinstance(last.value, Decimal)
+        or not last.value
+        or {"quantity", "unit_price"} <= parts.keys()
+    ):
+        return
+    before = [(cell, one) for cell, one in numbers if cell is not last.cell or one.value != last.value]
+    for cell, quantity in before:
+        for other, price in numbers:
+            if (
+                (cell, quantity.start) == (other, price.start)
+                or quantity.decimals == 2
+                or not 0 < quantity.value < 10_000
+            ):
+                continue
+            if other is last.cell and price.end >= len(other.text):
+                continue
+            if price.decimals and abs(quantity.value * price.value - last.value) <= Decimal("0.011"):
+                for name, place, one in (("quantity", cell, quantity), ("unit_price", other, price)):
+                    if name not in parts:
+                        _put(parts, name, place, one)
+                return
 
 
 def _put(parts: dict[str, Part], name: str | None, cell: Cell, one: Any) -> None:
@@ -244,7 +277,7 @@ def _column(table: _Table, cell: Cell, start: int, end: int) -> str | None:
             distance *= 0.3
         if distance < off:
             best, off = name, distance
-    return best if best != "description" else None
+    return best if best in ("quantity", "unit_price", "amount") else None
 
 
 def _text(cells: Sequence[Cell]) -> Part:

@@ -44,12 +44,13 @@ class Line:
 def issuer(labelled: Labelled) -> tuple[Choice | None, list[Line]]:
     """The name of who wrote the paper, and the lines that it takes."""
     scored = []
+    domains = _domains(labelled)
     for page in labelled.pages[:1] + labelled.pages[-1:] if len(labelled.pages) > 1 else labelled.pages:
         for row in page.rows:
             for cell in row:
                 line = _line(cell, labelled)
                 if line is not None:
-                    scored.append((line, _named(line, page, labelled)))
+                    scored.append((line, _named(line, page, labelled, domains)))
     scored = [(line, score) for line, score in scored if score > 0]
     if not scored:
         return None, []
@@ -72,7 +73,10 @@ def _line(cell: Cell, labelled: Labelled) -> Line | None:
             break
     while start < len(text) and not text[start].isalnum():
         start += 1
-    for begin, end in spans(words().patterns["also_known"], cell.folded):
+    cut = _form_inside(text, start)
+    if cut is not None:
+        text = text[:cut]
+    for begin, end in spans(words().patterns["also_known"], cell.folded[: len(text)]):
         if begin > start + 3 and not text[begin - 1].isalnum() and not text[end : end + 1].isalnum():
             text = text[:begin].rstrip()
             break
@@ -93,7 +97,7 @@ def _line(cell: Cell, labelled: Labelled) -> Line | None:
     return Line(cell, text[start:], cell.row, start, marked)
 
 
-def _named(line: Line, page: Page, labelled: Labelled) -> float:
+def _named(line: Line, page: Page, labelled: Labelled, domains: frozenset[str]) -> float:
     """How much a line looks like the name of who wrote the paper; 0 or less: not at all."""
     cell, text = line.cell, line.text
     form = _ends_in(text, "legal_forms")
@@ -123,8 +127,30 @@ def _named(line: Line, page: Page, labelled: Labelled) -> float:
     score -= 0.5 if letters and text == text.lower() else 0.0
     score -= 0.8 if letters < 4 else 0.0
     score -= 0.6 if cell.confidence(line.start, line.start + len(text)) < 0.7 else 0.0
-    score -= 2.0 if _is_customer(cell, labelled) else 0.0
+    score -= 4.0 if _is_customer(cell, labelled) else 0.0
+    score += (
+        1.2 if _plain(text[: len(text) - (form if form == _ends_in(text, "legal_forms") else 0)]) in domains else 0.0
+    )
+    score += 1.6 if form and not top and _beside_bank(cell, labelled) else 0.0
     return score
+
+
+def _domains(labelled: Labelled) -> frozenset[str]:
+    """The names in the web and mail addresses of a document: who writes as a rule puts theirs on the paper."""
+    found = set()
+    for cell in labelled.cells:
+        for one in identifiers.webs(cell.text):
+            host = one.value.partition("//")[2] or one.value
+            found |= {_plain(part) for part in host.partition("/")[0].split(".")[:-1]}
+        found |= {_plain(one.value.partition("@")[2].partition(".")[0]) for one in identifiers.mails(cell.text)}
+    return frozenset(name for name in found if len(name) >= 4)
+
+
+def _beside_bank(cell: Cell, labelled: Labelled) -> bool:
+    """Whether an account, a tax number or the like stands a few lines from it, as at the foot of a letter."""
+    rows = cell.page.rows[max(0, cell.row - 5) : cell.row + 6]
+    names = {hit.name for row in rows for c in row for hit in labelled.hits(c) if hit.weight >= 2}
+    return len(names & {"iban", "tax_id", "bic", "email", "phone", "website"}) >= 2
 
 
 def _is_customer(cell: Cell, labelled: Labelled) -> bool:
@@ -136,6 +162,17 @@ def _is_customer(cell: Cell, labelled: Labelled) -> bool:
     return any(hit.name == "customer" and hit.weight >= 2 for c in around for hit in labelled.hits(c))
 
 
+def _form_inside(text: str, start: int) -> int | None:
+    """Where a legal form ends that more words follow, if it is written as one: with points, or mixed case."""
+    for begin, end in spans(words().patterns["legal_forms"], fold(text)):
+        form = text[begin:end].rstrip()
+        after = text[begin + len(form) :].lstrip(".")
+        sure = "." in form or (len(form) >= 3 and form != form.lower() and form != form.upper())
+        if begin > start + 3 and sure and not text[begin - 1].isalnum() and after[:1] in (" ", ",", "("):
+            return begin + len(form) + (len(text) - begin - len(form) - len(after))
+    return None
+
+
 def _form_below(line: Line, labelled: Labelled) -> int:
     below = _below(line, labelled)
     form = _ends_in(below.text, "legal_forms") if below else 0
@@ -143,12 +180,10 @@ def _form_below(line: Line, labelled: Labelled) -> int:
 
 
 def _below(line: Line, labelled: Labelled) -> Line | None:
-    """The next line, of a like height and right below."""
-    page = line.cell.page
-    for cell in page.rows[line.row + 1] if line.row + 1 < len(page.rows) else []:
-        if cell.overlaps(line.cell) and cell.y - line.cell.y < 2.0 * max(cell.height, line.cell.height):
-            return _line(cell, labelled)
-    return None
+    """The next line, right below."""
+    cell = line.cell.page.below(line.cell)
+    near = cell is not None and cell.y - line.cell.y < 2.0 * max(cell.height, line.cell.height)
+    return _line(cell, labelled) if cell is not None and near else None
 
 
 def _continued(line: Line, labelled: Labelled) -> list[Line]:
@@ -166,9 +201,8 @@ def _continued(line: Line, labelled: Labelled) -> list[Line]:
         and not _count(below.text, "streets")
         and not _count(below.text, "regions")
     )
-    page = line.cell.page
-    next_rows = [c for row in page.rows[below.row + 1 : below.row + 2] for c in row if c.overlaps(below.cell)]
-    ends = any(_address_like(c) or _is_registration(c.text) for c in next_rows)
+    after = line.cell.page.below(below.cell)
+    ends = after is not None and (_address_like(after) or _is_registration(after.text))
     return [below] if like and plain and ends and not _ends_in(below.text, "legal_forms") else []
 
 
@@ -296,8 +330,8 @@ def _starts(line: Line) -> bool:
         return True
     if not any(end == len(text) for _, end in spans(_NUMBER, text)):
         return False
-    rows = line.cell.page.rows[line.row + 1 : line.row + 2]
-    return any(c.overlaps(line.cell) and any(True for _ in spans(_POSTCODE, c.text)) for row in rows for c in row)
+    after = line.cell.page.below(line.cell)
+    return after is not None and any(True for _ in spans(_POSTCODE, after.text))
 
 
 def _address_like(cell: Cell) -> bool:

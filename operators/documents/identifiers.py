@@ -31,7 +31,7 @@ _WEB = pattern(
 _PHONE = pattern(r"[+(]?[0-9][0-9 ()./\-]{5,18}[0-9]")
 _BIC = pattern(r"[A-Z]{4}[A-Z]{2}[A-Z0-9]{2}(?:[A-Z0-9]{3})?")
 _TAX = (
-    pattern(r"[A-Z]{2}E? ?[A-Z0-9]{0,2}[ .\-]?[0-9](?:[ .\-]?[0-9A-Z]){5,12}"),
+    pattern(r"\b[A-Z]{2}E?[ \-]?[A-Z0-9]{0,2}[ .\-]?[0-9](?:[ .\-]?[0-9A-Z]){5,12}"),
     pattern(r"[0-9]{2}[A-Z]{5}[0-9]{4}[A-Z][0-9A-Z]{3}"),
     pattern(r"[0-9](?:[ .\-]?[0-9]){7,14}"),
 )
@@ -59,10 +59,18 @@ def tax_ids(text: str) -> list[Identifier]:
         taken = any(start < one.end and end > one.start for one in found)
         if taken or text[start - 1 : start].isalnum() or text[end : end + 1].isalnum():
             continue
+        start = _without_lead(text, start, end)
         value = _plain(text[start:end])
         if sum(character.isdigit() for character in value) >= 5:
             found.append(Identifier(start, end, value, tax_checksum(value)))
     return found
+
+
+def _without_lead(text: str, start: int, end: int) -> int:
+    """Where the number itself begins, when two letters before it are a word (`ID NL810433941B01`)."""
+    later = start + 3
+    whole = tax_checksum(_plain(text[start:end]))
+    return later if not whole and text[start + 2 : later] == " " and tax_checksum(_plain(text[later:end])) else start
 
 
 _BARE = ("in_.gstin", "au.abn", "fr.siret", "fr.siren", "it.iva", "es.nif")

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,11 @@ def asked(papers: dict[str, list[dict[str, Any]]], truth: Callable[[str], Truth]
         if not wanted:
             continue
         judged = {one.choice.name: one for one in reader.judge(document(pages), TODAY)}
+        places = paired(wanted, judged)
         text = letters("".join(line["text"] or "" for page in pages for line in page["lines"] or []))
         for name, value in wanted:
-            one = judged.get(name)
+            item, point, column = name.partition(".")
+            one = judged.get(places.get(item, item) + point + column)
             got = text_of(one.choice.value) if one else None
             right = is_right(name, value, got)
             strict = right and (name not in RECEIPT_KEYS.values() or plain(value) == plain(got) or kind(name) != "text")
@@ -171,6 +174,26 @@ def asked(papers: dict[str, list[dict[str, Any]]], truth: Callable[[str], Truth]
             half = half_of(Path(file).stem)
             found.append(Asked(file, half, name, str(value), got, right, strict, read, one))
     return found
+
+
+def paired(wanted: Sequence[tuple[str, object]], judged: dict[str, Judged]) -> dict[str, str]:
+    """From the line items of the truth to those found, by the likeness of their descriptions: the truth's order is not
+    always the paper's."""
+    found = {name.partition(".")[0]: one for name, one in judged.items() if name.endswith("].description")}
+    pairs = sorted(
+        (
+            (SequenceMatcher(None, letters(value), letters(one.choice.value)).ratio(), name.partition(".")[0], place)
+            for name, value in wanted
+            if name.endswith("].description")
+            for place, one in found.items()
+        ),
+        reverse=True,
+    )
+    places: dict[str, str] = {}
+    for likeness, item, place in pairs:
+        if likeness > 0.5 and item not in places and place not in places.values():
+            places[item] = place
+    return {name.partition(".")[0]: "nowhere" for name, _ in wanted if "[" in name} | places
 
 
 def kind(name: str) -> str:
