@@ -10,22 +10,23 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
-from swath.flows.audit.worker import AuditClient
 from swath.flows.pipelines.binding import READABLE, Bound, bind
 from swath.flows.run.plan import Plan, Wave, blocks, make_plan
 from swath.flows.run.records import Record, Runs, State
+from swath.flows.run.reporter import Quiet, Reporter
 from swath.flows.run.settle import Settled, cells_of, check_current, settle
+from swath.flows.run.standby import Standby
 from swath.flows.source.manifest import ManifestSummary, build_manifest
 from swath.flows.work import engine
 from swath.flows.work.inprocess import execute_here
@@ -48,27 +49,6 @@ PATIENCE_S = 120
 N = TypeVar("N", int, float)
 WHOLE_RUN = 0
 """The wave number under which a run is published at once."""
-
-
-class Reporter(Protocol):
-    """Who is told how a run gets on."""
-
-    def phase(self, name: str, detail: str = "") -> None: ...
-
-    def expect(self, stages: list[str], items: int) -> None: ...
-
-    def advance(self, stage: str, items: int, rejects: int) -> None: ...
-
-
-class Quiet:
-    def phase(self, name: str, detail: str = "") -> None:
-        pass
-
-    def expect(self, stages: list[str], items: int) -> None:
-        pass
-
-    def advance(self, stage: str, items: int, rejects: int) -> None:
-        pass
 
 
 class Listing(BaseModel):
@@ -108,8 +88,7 @@ class Driver:
     def __post_init__(self) -> None:
         self.bound = bind(self.record.request.pipeline)
         self.lake = Lake(self.runs.warehouse)
-        self._audit: AuditClient | None = None
-        self._ray: _Background | None = None
+        self._standby = Standby(self.record.request.ray, self.audit_socket, self._most)
         self._lists = threading.Lock()
         self._known: frozenset[str] | None = None
         self._started = time.monotonic()
@@ -164,20 +143,11 @@ class Driver:
         return self.lake.published(self.table, self.run_id)
 
     def open(self) -> None:
-        """Starts, side by side and without waiting, what takes seconds to start: the audit's imports, and Ray where
-        the source has more than a few items."""
-        if self._audit is None:
-            self._audit = AuditClient.start(self.audit_socket)
-        if self._ray is None and self.record.request.ray != "off":
-            self._ray = _Background(self._start_ray)
+        """Starts what takes seconds to start, without waiting for it."""
+        self._standby.open()
 
     def close(self) -> None:
-        if self._ray is not None:
-            if self._ray.end():
-                engine.stop()
-            self._ray.release()
-        if self._audit is not None:
-            self._audit.close()
+        self._standby.close()
 
     def is_first(self) -> bool:
         """Whether the table has no files yet, so that there is surely something to do."""
@@ -267,7 +237,7 @@ class Driver:
         self._hold()
         self.reporter.phase("audit", f"wave {wave.number}")
         with self._timed("audit"):
-            report = self._auditor().audit(
+            report = self._standby.audit().audit(
                 AuditRequest(
                     run_id=self.run_id,
                     wave=wave.number,
@@ -349,20 +319,10 @@ class Driver:
         storage.delete_prefix(self._data())
         storage.delete_prefix(self._path("waves"))
 
-    def _start_ray(self) -> bool:
-        """Whether Ray was started: a plan says whether a wave needs it, before there is one the source does."""
+    def _most(self) -> int:
+        """Items of the largest wave, as far as is known: before there is a plan it may be all of them."""
         plan: Plan | None = self.__dict__.get("plan")
-        most = max((wave.items for wave in plan.waves), default=0) if plan else self.listing().manifest.items
-        address = self.record.request.ray
-        return not without_ray(address, most) and engine.start(address)
-
-    def _join_ray(self) -> None:
-        self.open()
-        assert self._ray is not None
-        if not self._ray.result():  # not started for want of items, or by somebody else
-            self._ray.release()
-            self._ray = _Background(lambda: engine.start(self.record.request.ray))
-            self._ray.result()
+        return max((wave.items for wave in plan.waves), default=0) if plan else self.listing().manifest.items
 
     def _make_plan(self, found: Listing) -> Plan:
         self.reporter.phase("plan")
@@ -388,11 +348,6 @@ class Driver:
         self.staged[wave.number] = judged
         self._save()
         return judged
-
-    def _auditor(self) -> AuditClient:
-        if self._audit is None:
-            self._audit = AuditClient.start(self.audit_socket)
-        return self._audit
 
     def _beside(self, wave: Wave, partitions: set[str]) -> tuple[str, ...]:
         """The files of the other cells of a wave's partitions, as they will stand with this wave."""
@@ -471,7 +426,7 @@ class Driver:
         address = self.record.request.ray
         few = without_ray(address, wave.items)
         if not few:
-            self._join_ray()
+            self._standby.join_ray()
         given = place(fuse(self.bound.steps), address, wave.items)
         folder = self._folder(wave)
         # Several a worker, so that none sits idle for long while another does the last one; but a block that is done
@@ -519,40 +474,6 @@ class Driver:
         finally:
             spent = self.record.phases.get(phase, 0.0) + time.perf_counter() - started
             self.record.phases[phase] = round(spent, 3)
-
-
-class _Background:
-    """An action in a thread that stays until `release`: Linux ends Ray's processes with the thread that started
-    them."""
-
-    def __init__(self, action: Callable[[], bool]) -> None:
-        self._error: BaseException | None = None
-        self._value = False
-        self._done, self._over = threading.Event(), threading.Event()
-        threading.Thread(target=self._run, args=(action,), daemon=True).start()
-
-    def _run(self, action: Callable[[], bool]) -> None:
-        try:
-            self._value = action()
-        except BaseException as error:
-            self._error = error
-        self._done.set()
-        self._over.wait()
-
-    def result(self) -> bool:
-        """Waits for the action; its value, or what it raised."""
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def end(self) -> bool:
-        """Waits for the action; its value, False where it raised."""
-        self._done.wait()
-        return self._value
-
-    def release(self) -> None:
-        self._over.set()
 
 
 def explain(report: AuditReport) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from swath.flows.pipelines.binding import bind
-from swath.flows.run.driver import ATTEMPTS, WHOLE_RUN, Driver, Quiet, Reporter, explain
+from swath.flows.run.driver import ATTEMPTS, WHOLE_RUN, Driver, explain
 from swath.flows.run.plan import Plan
 from swath.flows.run.records import Record, Request, Runs, State
+from swath.flows.run.reporter import Quiet, Reporter
 from swath.flows.run.settle import Outdated
 from swath.infra import storage
 from swath.infra.lease import Lease

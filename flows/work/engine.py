@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from swath.flows.work.journal import LOADING
 from swath.flows.work.stages import Cluster
+from swath.flows.work.tally import Tally
 from swath.flows.work.wave import Watch, Work, read_block, stage_rows
 from swath.flows.work.worker import Context, Stage, StageWorker, suspects_of
 from swath.infra import storage
@@ -112,7 +113,9 @@ def execute(work: Work, watch: Watch | None = None) -> None:
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with _tally(watch) as tally:
-        dataset: ray.data.Dataset = ray.data.from_items([{BLOCK: block} for block in todo], override_num_blocks=len(todo))
+        dataset: ray.data.Dataset = ray.data.from_items(
+            [{BLOCK: block} for block in todo], override_num_blocks=len(todo)
+        )
         for pool in work.pools:
             wants = pool.stage.resources
             dataset = dataset.map_batches(
@@ -157,21 +160,6 @@ class RayWorker:
             return rows.append_column(BLOCK, pa.array([block] * len(rows)))
         stage_rows(self.rows, block, rows)
         return pa.table({BLOCK: [block]})
-
-
-class Tally:
-    """Sums what workers report, for the driver's progress line."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, tuple[int, int]] = {}
-
-    def add(self, stage: str, items: int, rejects: int) -> None:
-        before = self.sums.get(stage, (0, 0))
-        self.sums[stage] = (before[0] + items, before[1] + rejects)
-
-    def take(self) -> dict[str, tuple[int, int]]:
-        sums, self.sums = self.sums, {}
-        return sums
 
 
 @contextmanager
