@@ -292,7 +292,8 @@ def published(schema: pa.Schema, decisions: str) -> str:
 
 def _decided_text(path: str, column: str) -> str:
     decided = f"d.by_path[{path}]"
-    return f"CASE WHEN {decided} IS NULL THEN r.{quoted(column)} ELSE {decided}.after END"
+    own = f"r.{quoted(column)}"  # null on the pages whose document it is not about
+    return f"CASE WHEN {own} IS NULL OR {decided} IS NULL THEN {own} ELSE {decided}.after END"
 
 
 def _decided_fields(schema: pa.Schema, column: str) -> str:

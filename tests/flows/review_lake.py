@@ -128,8 +128,10 @@ DOCUMENTS = [
 ]
 
 
-def publish_documents(warehouse: str, rows: Sequence[dict[str, Any]] = DOCUMENTS, table: str = "invoices") -> None:
-    publish(warehouse, table, rows, INVOICES)
+def publish_documents(
+    warehouse: str, rows: Sequence[dict[str, Any]] = DOCUMENTS, table: str = "invoices", run_id: str = "r1"
+) -> None:
+    publish(warehouse, table, rows, INVOICES, run_id)
     Lake(warehouse).ensure(table, INVOICES, MADE_BY)
 
 
