@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from swath.operators.core.base import PIXELS, TO_SOURCE, Item, ItemOperator, Matrix, Resources
-from swath.operators.core.geometry import hull, map_points
+from swath.operators.core.base import BYTES, PIXELS, TO_SOURCE, Item, ItemOperator, Matrix, Resources
+from swath.operators.core.geometry import IDENTITY, hull, map_points
+from swath.operators.documents.cascade import Cascade, has_cascade
 from swath.operators.documents.rapid import LANGUAGES, RapidOcr, has_rapidocr, models_digest
 from swath.operators.documents.tesseract import (
     Engine,
@@ -22,44 +23,57 @@ from swath.operators.documents.tesseract import (
     tessdata_dir,
     traineddata_digest,
 )
+from swath.operators.documents.text_layer import read_text_layer
+from swath.operators.image.codec import Decode
 from swath.schemas.columns import Column
 from swath.schemas.errors import MissingDependency
+from swath.schemas.items import MANIFEST
 from swath.schemas.types import LINES
 
 __all__ = ["Ocr", "available_engines", "tessdata_dir"]
 
 SMALLEST_SIDE = 8
 """Pixels; nothing thinner can hold a letter that an engine reads."""
+TEXT_LAYER = "text layer"
+"""The engine of a PDF page that carries its own text."""
+_OF_A_PDF = tuple(
+    column for column in (*MANIFEST, *Decode().outputs()) if column.name in ("page", "format", "width_px", "height_px")
+)
 
 
 class Ocr(ItemOperator):
     """Reads the text of a page that stands upright or nearly so."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
-    engine: Literal["auto", "tesserocr", "pytesseract", "rapidocr"] = "auto"
-    """auto: the first of tesserocr, pytesseract, rapidocr that is installed and has the language."""
+    engine: Literal["auto", "cascade", "rapidocr", "tesserocr", "pytesseract"] = "auto"
+    """auto: the first of cascade, rapidocr, tesserocr, pytesseract that is installed and has the language. cascade:
+    tesserocr where it is sure of a line, rapidocr for finding the lines and for the rest."""
     language: str = Field(default="eng", pattern=r"^\w+(/\w+)?(\+\w+(/\w+)?)*$")
     """Tesseract's code; several joined by +."""
     psm: int = Field(default=4, ge=3, le=13)
-    """Tesseract's page segmentation mode; 4 is one column of text of variable sizes."""
+    """Tesseract's page segmentation mode, where it finds the lines; 4 is one column of text of variable sizes."""
+    text_layer: bool = True
+    """Whether a PDF page that carries good text of its own is taken at its word, with confidence 1."""
     resources: Resources = Resources(memory_bytes=512 << 20, batch=4)
 
     def inputs(self) -> tuple[Column, ...]:
-        return PIXELS, TO_SOURCE
+        return (PIXELS, TO_SOURCE, BYTES, *_OF_A_PDF) if self.text_layer else (PIXELS, TO_SOURCE)
 
     def outputs(self) -> tuple[Column, ...]:
         return (
             Column("lines", LINES, "Lines of text in reading order, with their words"),
             Column("text", pa.string(), "All lines, joined by newlines"),
             Column("ocr_confidence", pa.float32(), "Mean confidence of the words, 0 to 1; null where there is none"),
-            Column("ocr_engine", pa.string(), "Engine that read the page, and its version"),
+            Column("ocr_engine", pa.string(), "What read the page, with versions; text layer: a PDF's own text"),
+            Column("line_engines", pa.list_(pa.string()), "What read each of `lines`, in their order"),
         )
 
     def model_digest(self) -> str | None:
         engine = self.chosen_engine()
-        data = models_digest() if engine == "rapidocr" else traineddata_digest(self.language)
-        return f"{engine}:{data}"
+        models = [models_digest()] if engine in ("cascade", "rapidocr") else []
+        data = [] if engine == "rapidocr" else [traineddata_digest(self.language)]
+        return ":".join([engine, *data, *models])
 
     def check(self) -> None:
         self.chosen_engine()
@@ -78,6 +92,8 @@ class Ocr(ItemOperator):
 
     def load(self) -> Engine:
         match self.chosen_engine():
+            case "cascade":
+                return Cascade(self.language)
             case "tesserocr":
                 return Tesserocr(self.language, self.psm)
             case "pytesseract":
@@ -87,21 +103,36 @@ class Ocr(ItemOperator):
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
         engine: Engine = model
-        pixels = item["pixels"]
-        read = engine.read(pixels) if min(pixels.shape[:2]) >= SMALLEST_SIDE else []
-        lines = [_line(line, item["to_source"]) for line in read]
+        pixels, to_source, name = item["pixels"], item["to_source"], engine.name
+        read = self._own_text(item)
+        if read is not None:
+            to_source, name = IDENTITY, TEXT_LAYER
+        else:
+            read = engine.read(pixels) if min(pixels.shape[:2]) >= SMALLEST_SIDE else []
+        lines = [_line(line, to_source) for line in read]
         confidences = [word.confidence for line in read for word in line]
         return {
             "lines": lines,
             "text": "\n".join(line["text"] for line in lines),
             "ocr_confidence": float(np.mean(confidences)) if confidences else None,
-            "ocr_engine": engine.name,
+            "ocr_engine": name,
+            "line_engines": [" + ".join(dict.fromkeys(word.engine or name for word in line)) for line in read],
         }
+
+    def _own_text(self, item: Item) -> list[Line] | None:
+        if not self.text_layer or item["format"] != "pdf":
+            return None
+        return read_text_layer(item["bytes"], item["page"] or 1, item["width_px"], item["height_px"])
 
 
 def available_engines(language: str = "eng") -> list[str]:
     """The engines that can read a language here, the preferred one first."""
-    has = {"tesserocr": has_tesserocr, "pytesseract": has_pytesseract, "rapidocr": has_rapidocr}
+    has = {
+        "cascade": has_cascade,
+        "rapidocr": has_rapidocr,
+        "tesserocr": has_tesserocr,
+        "pytesseract": has_pytesseract,
+    }
     return [engine for engine, can_read in has.items() if can_read(language)]
 
 
@@ -120,6 +151,10 @@ def _line(line: Line, to_source: Matrix) -> dict[str, Any]:
 
 
 def _remedy(engine: str, language: str) -> str:
+    if engine == "cascade":
+        halves = {"tesserocr": has_tesserocr, "rapidocr": has_rapidocr}
+        missing = [_remedy(half, language) for half, can_read in halves.items() if not can_read(language)]
+        return "cascade needs both engines: " + "; ".join(missing)
     if engine == "rapidocr" and not LANGUAGES.issuperset(language.split("+")):
         return f"rapidocr's models do not read {language!r}; choose tesserocr or pytesseract, or another language"
     if engine == "rapidocr":

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +26,10 @@ LONGEST_SIDE = 32_767
 SMALL_TEXT, TALL_TEXT, COMFORTABLE_TEXT = 16.0, 40.0, 30.0
 """Median height of glyphs, in pixels, below which a page is enlarged, above which it is reduced, and to what.
 Measured on receipts and on invoices drawn at 100, 150 and 250 dpi (`tests/benchmarks/ocr_receipts.py`)."""
-
+LINE_HEIGHT = 40
+"""Pixels to which a single line is scaled."""
+LINE_FRAME = (4, 4, 8, 8)
+"""Pixels of paper added above, below, left and right of a single line."""
 
 Grey = npt.NDArray[np.uint8]
 """(H, W) uint8."""
@@ -40,7 +43,9 @@ class Word:
     confidence: float
     """0 to 1."""
     corners: npt.NDArray[np.float64]
-    """(4, 2), x and y in the pixels that were given."""
+    """(4, 2) from the top left of the text, clockwise; x and y in the pixels that were given."""
+    engine: str | None = None
+    """Who read it, where several engines read a page."""
 
 
 Line = list[Word]
@@ -94,7 +99,22 @@ class Tesserocr:
         self.name = f"tesserocr {tesserocr.tesseract_version().split()[1]}"
 
     def read(self, pixels: Pixels) -> list[Line]:
-        grey, scale = readable(pixels)
+        return self._lines(*readable(pixels))
+
+    def read_line(self, pixels: Pixels) -> Line:
+        """The words of a picture of one level line; none where it is hundreds of times as long as high."""
+        grey: Grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        scale = LINE_HEIGHT / grey.shape[0]
+        size = max(1, round(grey.shape[1] * scale)), LINE_HEIGHT
+        if size[0] > LONGEST_SIDE // 2:
+            return []
+        line = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+        framed = cv2.copyMakeBorder(line, *LINE_FRAME, cv2.BORDER_REPLICATE)
+        words = [word for line in self._lines(np.asarray(framed, dtype=np.uint8), 1.0) for word in line]
+        frame = np.array([LINE_FRAME[2], LINE_FRAME[0]])
+        return [replace(word, corners=(word.corners - frame) / scale) for word in words]
+
+    def _lines(self, grey: Grey, scale: float) -> list[Line]:
         height, width = grey.shape
         self._api.SetImageBytes(grey.tobytes(), width, height, 1, width)
         try:

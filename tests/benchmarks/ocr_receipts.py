@@ -73,7 +73,7 @@ def measure(engine: str, pages: list[tuple[Pixels, str]]) -> dict[str, float]:
         def read(pixels: Pixels) -> str:
             return str(pytesseract.image_to_string(Image.fromarray(pixels), config=f"--psm 4 --tessdata-dir {data}"))
     else:
-        operator = Ocr(engine=engine)
+        operator = Ocr(engine=engine, text_layer=False)
         model = operator.load()
 
         def read(pixels: Pixels) -> str:

@@ -13,15 +13,15 @@ from PIL import Image, ImageDraw, ImageFont
 from swath.operators.core.base import Pixels
 from swath.operators.core.geometry import IDENTITY, orient, scaling
 from swath.operators.documents.ocr import Ocr, available_engines
-from swath.operators.documents.rapid import reading_order, words_of
+from swath.operators.documents.rapid import Crop, reading_order, words_of
 from swath.operators.documents.tesseract import Engine, lines_of_tsv, one_thread, readable, tessdata_dir, text_height
 from swath.schemas.errors import MissingDependency
 
-ENGINES = ("tesserocr", "pytesseract", "rapidocr")
+ENGINES = ("cascade", "tesserocr", "pytesseract", "rapidocr")
 PLACES = {"Invoice": (60, 40), "Total": (60, 140), "412.50": (420, 140)}
 """Words and the top left corner of each."""
 needs_tesserocr = pytest.mark.skipif("tesserocr" not in available_engines("eng"), reason="no tesserocr or no tessdata")
-EMPTY = {"lines": [], "text": "", "ocr_confidence": None}
+EMPTY = {"lines": [], "text": "", "ocr_confidence": None, "line_engines": []}
 
 
 @lru_cache
@@ -45,7 +45,7 @@ def placed(word: str) -> tuple[float, float, float, float]:
 def ocr(request: pytest.FixtureRequest) -> tuple[Ocr, Engine]:
     if request.param not in available_engines("eng"):
         pytest.skip(f"{request.param} or tessdata for eng is not installed")
-    operator = Ocr(engine=request.param)
+    operator = Ocr(engine=request.param, text_layer=False)
     return operator, operator.load()
 
 
@@ -104,7 +104,7 @@ def test_blank_and_tiny_pictures_have_no_lines(ocr, shape: tuple[int, int]) -> N
 
 @needs_tesserocr
 def test_a_page_longer_than_16_bits_of_pixels_is_read() -> None:
-    operator = Ocr(engine="tesserocr")
+    operator = Ocr(engine="tesserocr", text_layer=False)
     long = np.full((33_000, 640, 3), 255, np.uint8)
     long[32_700:32_940] = page()
     found = boxes(read((operator, operator.load()), long))
@@ -122,7 +122,7 @@ def test_small_print_is_enlarged_before_it_is_read() -> None:
     grey, scale = readable(small)
     assert scale > 1.5
     assert grey.shape[0] == int(40 * scale)
-    operator = Ocr(engine="tesserocr")
+    operator = Ocr(engine="tesserocr", text_layer=False)
     assert operator.process({"pixels": small, "to_source": IDENTITY}, operator.load())["text"] == lines
 
 
@@ -144,6 +144,13 @@ def test_a_missing_language_names_the_package_and_the_variable() -> None:
         Ocr(engine="rapidocr", language="rus").check()
 
 
+@pytest.mark.parametrize("language", ["eng", "rus"])
+def test_cascade_names_the_half_that_is_missing(language: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("swath.operators.documents.tesseract._folders", lambda: iter([tmp_path]))
+    with pytest.raises(MissingDependency, match="cascade needs both engines: tessdata for"):
+        Ocr(engine="cascade", language=language).check()
+
+
 def test_without_tessdata_auto_falls_back_to_the_models_in_the_wheel() -> None:
     if tessdata_dir("lat") is not None:
         pytest.skip("tessdata for Latin is installed")
@@ -159,6 +166,7 @@ def test_the_digest_follows_the_language_data_and_the_engine(tmp_path: Path, mon
     data.write_bytes(b"b")
     os.utime(data, ns=(1, 1))
     assert first.startswith("tesserocr:")
+    assert Ocr(language="eng", engine="rapidocr").model_digest() == Ocr(engine="rapidocr").model_digest()
     assert Ocr(engine="rapidocr").model_digest().startswith("rapidocr:")
     assert Ocr(language="xaa").model_digest() != first
 
@@ -186,25 +194,30 @@ def test_words_of_the_tsv_are_grouped_by_line_and_blank_ones_left_out() -> None:
     assert [line[0].confidence for line in lines] == [0.965, 0]
 
 
-def test_words_take_the_pieces_that_spell_them_and_else_their_share_of_the_line() -> None:
-    def quad(x_min: float, x_max: float) -> np.ndarray:
-        return np.array([(x_min, 0), (x_max, 0), (x_max, 10), (x_min, 10)], dtype=float)
+def quad(x: float, y: float, width: float = 80, height: float = 10) -> np.ndarray:
+    return np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)])
 
-    cut = words_of("12.50 RM", 0.9, quad(0, 80), [("12.", quad(0, 30)), ("50", quad(32, 50)), ("RM", quad(60, 80))])
-    expected = [("12.50", 0, 50), ("RM", 60, 80)]
-    assert [(word.text, word.corners[0, 0], word.corners[1, 0]) for word in cut] == expected
-    shared = words_of("12.50 RM", 0.9, quad(0, 80), [("l2.50", quad(0, 50))])
-    assert [(word.text, word.corners[0, 0], word.corners[1, 0]) for word in shared] == [
-        ("12.50", 0, 50),
-        ("RM", 60, 80),
-    ]
+
+def test_words_stand_where_their_characters_are_and_have_the_confidence_of_their_own() -> None:
+    text, confidences = "12.5 RM", [1.0, 1.0, 1.0, 0.6, 0.2, 0.9, 0.7]
+    first, second = words_of(text, confidences, [0.05, 0.15, 0.25, 0.35, 0.75, 0.85], quad(0, 0, 100))
+    assert (first.text, second.text) == ("12.5", "RM")
+    assert [first.confidence, second.confidence] == pytest.approx([0.9, 0.8])
+    assert first.corners[:, 0] == pytest.approx([0, 40, 40, 0])
+    assert second.corners[:, 0] == pytest.approx([70, 90, 90, 70])
+
+
+def test_words_that_would_overlap_meet_in_the_middle() -> None:
+    first, second = words_of("ab cd", [1.0] * 5, [0.1, 0.4, 0.5, 0.9], quad(0, 0, 100))
+    assert first.corners[1, 0] == pytest.approx(second.corners[0, 0])
+    assert 40 < first.corners[1, 0] < 50
 
 
 def test_a_row_is_read_from_the_left_even_where_it_is_not_quite_level() -> None:
-    def quad(x: float, y: float) -> list[tuple[float, float]]:
-        return [(x, y), (x + 50, y), (x + 50, y + 20), (x, y + 20)]
-
-    assert reading_order(np.array([quad(200, 8), quad(0, 40), quad(0, 12)], dtype=float)) == [2, 0, 1]
+    blank = np.zeros((20, 50, 3), np.uint8)
+    crops = [Crop(blank, quad(*place, 50, 20)) for place in ((200, 8), (0, 40), (0, 12))]
+    assert reading_order(crops) == [2, 0, 1]
+    assert reading_order([]) == []
 
 
 def test_an_engine_left_to_the_machine_is_decided_before_a_run_so_that_every_worker_reads_alike() -> None:
