@@ -247,7 +247,9 @@ def check_writable(uri: str) -> None:
             attempt(uri, lambda: client.pipe_file(path, b"probe"), patience_s=FIRST_CONTACT_S)
         delete(probe)
     except FileNotFoundError as error:
-        raise WarehouseError(f"{uri}: the bucket does not exist; create it or check its name") from error
+        local = "no folder can be made there; choose another"
+        what = local if is_local(uri) else "the bucket does not exist; create it"
+        raise WarehouseError(f"{uri}: {what} or check its name") from error
     except PermissionError as error:
         raise WarehouseError(f"{uri}: cannot be written; check its permissions and the credentials") from error
     except (OSError, StorageUnavailable) as error:

@@ -161,6 +161,7 @@ MISTAKES = [
     (["run", "photos", "photos", "--set", "decode.nosuch=1"], 2, "unknown field"),
     (["run", "photos", "photos", "--limit", "0"], 2, "--limit"),
     (["run", "photos", "photos", "--ray", "nonsense"], 2, "HOST:PORT"),
+    (["run", "photos", "photos", "--ray", "off", "--warehouse", "/proc/none"], 1, "no folder can be made there"),
     (["run", "photos", "photos", "--ray", "127.0.0.1:1"], 2, "no Ray head answers"),
     (["plan", "photos", "missing"], 1, "no such folder"),
     (["resume"], 2, "unfinished"),
