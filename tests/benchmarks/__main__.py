@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import ocr, overhead, startup
+from tests.benchmarks import ocr, overhead, publishing, startup
 from tests.benchmarks.machine import facts
 from tests.benchmarks.report import Options, Result, Workload, say
 
@@ -25,6 +25,7 @@ WORKLOADS: dict[str, Workload] = {
     "startup_cold": startup.cold,
     "overhead_12mp": overhead.large,
     "overhead_500x375": overhead.small,
+    "publish": publishing.waves,
     "ocr": ocr.receipts,
 }
 
