@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """Confidence below which a person must look at a value."""
     review_required: str = ""
     """Fields that every document must have, with commas: `total,document_number`."""
+    review_fields: str = ""
+    """The only fields that a person is asked about, with commas; empty: all."""
     storage_patience_s: float = Field(default=120, ge=0)
     """How long an object store that does not answer is tried again, in seconds."""
     storage_attempts: int = Field(default=20, ge=1)

@@ -56,6 +56,8 @@ class Rules:
     """Confidence below which a value is doubtful."""
     required: tuple[str, ...] = ()
     """Fields that every document must have."""
+    fields: tuple[str, ...] = ()
+    """The only fields that anybody is asked about, `line_items` for all of an item; empty: all."""
 
 
 def is_reviewed(schema: pa.Schema) -> bool:
@@ -131,7 +133,11 @@ def _field_values(schema: pa.Schema, steps: Mapping[str, str], rules: Rules) -> 
     engine = "p.ocr_engine" if "ocr_engine" in schema.names else "NULL"
     failed = "coalesce(len(element.failed_checks), 0) > 0"
     sure = "coalesce(element.confidence, 0)"
-    doubtful = f"{sure} < {rules.threshold}"
+    agreed = " || ".join(f"coalesce([m.field for m in r.{quoted(name)} if m.outcome = 'matched'], [])"
+                         for name in _columns(schema, MATCHES)) or "[]"  # fmt: skip
+    doubtful = f"{sure} < {rules.threshold} AND NOT list_contains({agreed}, element.name)"
+    asked = ", ".join(map(literal, (*rules.fields, *rules.required)))
+    matters = f"split_part(element.name, '[', 1) IN ({asked})" if rules.fields else "true"
     for column in _columns(schema, FIELDS):
         step, prefix = steps.get(column, column), literal(f"{column}.")
         source = f"(SELECT *, unnest({quoted(column)}) AS element FROM {TABLE} WHERE status <> 'gone') r"
@@ -147,8 +153,10 @@ def _field_values(schema: pa.Schema, steps: Mapping[str, str], rules: Rules) -> 
             field="element.name",
             value="element.value",
             confidence="element.confidence",
-            reason=f"CASE WHEN element.value IS NULL THEN CASE WHEN {failed} OR element.raw IS NOT NULL OR {must_be} "
-            f"THEN 'missing' END WHEN {failed} THEN 'failed_check' WHEN {doubtful} THEN 'low_confidence' END",
+            reason=f"CASE WHEN NOT {matters} THEN NULL "
+            f"WHEN element.value IS NULL AND ({failed} OR element.raw IS NOT NULL OR {must_be}) THEN 'missing' "
+            "WHEN element.value IS NULL THEN NULL "
+            f"WHEN {failed} THEN 'failed_check' WHEN {doubtful} THEN 'low_confidence' END",
             detail="concat_ws(', ', CASE WHEN element.value IS NULL THEN 'cannot be read: ' || element.raw END, "
             f"CASE WHEN {failed} THEN 'checks: ' || array_to_string(element.failed_checks, ', ') END, CASE WHEN "
             f"element.value IS NOT NULL AND {doubtful} THEN printf('confidence %.2f is below %.2f', {sure}, "

@@ -71,10 +71,10 @@ def review_views(
 def review_rules() -> Rules:
     """What the environment says a person must look at."""
     found = settings()
-    return Rules(found.review_threshold, required_fields(found.review_required))
+    return Rules(found.review_threshold, field_names(found.review_required), field_names(found.review_fields))
 
 
-def required_fields(text: str) -> tuple[str, ...]:
+def field_names(text: str) -> tuple[str, ...]:
     """The names in `total, document_number`; raises ConfigurationError for what is no name of a field."""
     names = tuple(name for part in text.split(",") if (name := part.strip()))
     for name in names:

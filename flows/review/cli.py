@@ -36,6 +36,9 @@ Threshold = Annotated[
 Require = Annotated[
     str | None, typer.Option(help="Fields that every document must have, with commas. [SWATH_REVIEW_REQUIRED]")
 ]
+Fields = Annotated[
+    str | None, typer.Option(help="Ask only about these fields, with commas. [SWATH_REVIEW_FIELDS, all]")
+]
 Pipeline = Annotated[str | None, typer.Option(help="Only of this pipeline.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only what is asked for this reason.")]
 By = Annotated[str | None, typer.Option(envvar="SWATH_USER", help="Who decides; who is logged in when left out.")]
@@ -60,12 +63,13 @@ def list_(
     pipeline: Pipeline = None,
     threshold: Threshold = None,
     require: Require = None,
+    fields: Fields = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 50,
     warehouse: Warehouse = HOUSE,
     as_json: Json = False,
 ) -> None:
     """List what is to be decided, document by document."""
-    rows = _waiting(warehouse, threshold, require, pipeline, reason)
+    rows = _waiting(warehouse, _rules(threshold, require, fields), pipeline, reason)
     if as_json:
         _print_json(rows[:limit])
         return
@@ -92,12 +96,13 @@ def next_(
     pipeline: Pipeline = None,
     threshold: Threshold = None,
     require: Require = None,
+    fields: Fields = None,
     skip: Annotated[int, typer.Option(min=0, help="Leave as many aside, where several people decide at once.")] = 0,
     warehouse: Warehouse = HOUSE,
     as_json: Json = False,
 ) -> None:
     """Show the next thing to decide, with a crop of its page, and how to decide it."""
-    rows = _waiting(warehouse, threshold, require, pipeline, reason)[skip:]
+    rows = _waiting(warehouse, _rules(threshold, require, fields), pipeline, reason)[skip:]
     if not rows:
         print("null") if as_json else out.print("nothing to decide")
         return
@@ -165,6 +170,7 @@ def export(
     pipeline: Pipeline = None,
     threshold: Threshold = None,
     require: Require = None,
+    fields: Fields = None,
     label_config: Annotated[Path | None, typer.Option(help="Write Label Studio's labelling interface here.")] = None,
     warehouse: Warehouse = HOUSE,
     as_json: Json = False,
@@ -174,7 +180,7 @@ def export(
     from swath.flows.review import exchange, label_studio
     from swath.infra import storage
 
-    rows = _waiting(warehouse, threshold, require, pipeline, reason)
+    rows = _waiting(warehouse, _rules(threshold, require, fields), pipeline, reason)
     with busy(f"writing {len(rows):,} things to decide"):
         text = exchange.write(rows, _format(destination, format), _pictures(warehouse))
     with whole_file(storage.normalize(destination)) as path:
@@ -252,26 +258,26 @@ def accuracy(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
         out.print("nobody has decided anything yet; `swath review next` shows what there is")
 
 
-def _waiting(
-    warehouse: str, threshold: float | None, require: str | None, pipeline: str | None, reason: str | None
-) -> list[dict[str, Any]]:
+def _waiting(warehouse: str, rules: Rules, pipeline: str | None, reason: str | None) -> list[dict[str, Any]]:
     from swath.flows.review.desk import waiting
     from swath.schemas.review import REASONS
 
     if reason is not None and reason not in REASONS:
         raise ConfigurationError(f"there is no reason {reason!r}; they are {', '.join(REASONS)}")
     with busy("looking what is to be decided"):
-        return waiting(warehouse, _rules(threshold, require), pipeline, reason)
+        return waiting(warehouse, rules, pipeline, reason)
 
 
-def _rules(threshold: float | None, require: str | None) -> Rules:
+def _rules(threshold: float | None, require: str | None, fields: str | None) -> Rules:
+    """What the environment says, but for what the options say."""
     from dataclasses import replace
 
-    from swath.flows.ask.reviewed import required_fields, review_rules
+    from swath.flows.ask.reviewed import field_names, review_rules
 
     rules = review_rules()
     rules = rules if threshold is None else replace(rules, threshold=threshold)
-    return rules if require is None else replace(rules, required=required_fields(require))
+    rules = rules if require is None else replace(rules, required=field_names(require))
+    return rules if fields is None else replace(rules, fields=field_names(fields))
 
 
 def _pictures(warehouse: str) -> Callable[[dict[str, Any]], Crop | None]:

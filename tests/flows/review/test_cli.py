@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from tests.flows.review.conftest import Swath
 from tests.flows.review.test_crops import BLOCK, sheet
 from tests.flows.review_lake import field, page, publish_documents
 from tests.operators.kit import png
-
-from swath.flows import cli
 
 
 @pytest.fixture
@@ -23,61 +21,45 @@ def inbox(warehouse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
     publish_documents(warehouse, [page(f"file://{tmp_path}/a.png", document_type="invoice", fields=fields)])
     monkeypatch.setenv("SWATH_WAREHOUSE", warehouse)
     monkeypatch.setenv("SWATH_USER", "anna")
-    monkeypatch.setenv("SWATH_DEBUG", "")
     monkeypatch.chdir(tmp_path)
     return warehouse
 
 
-@pytest.fixture
-def swath(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Runs the command in this process: exit code, output, errors."""
-    monkeypatch.setattr(cli, "keep_for_python", lambda: None)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["swath", "review", *arguments])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        written = capsys.readouterr()
-        return int(left.value.code or 0), written.out, written.err
-
-    return run
-
-
-def test_from_the_list_to_nothing_left(inbox: str, swath, tmp_path: Path) -> None:
-    code, text, _ = swath("list")
+def test_from_the_list_to_nothing_left(inbox: str, swath: Swath, tmp_path: Path) -> None:
+    code, text, _ = swath("review", "list")
     assert code == 0
     assert "2 to decide in 1 documents" in text
     assert "[bold]Acme" in text
-    rows = json.loads(swath("list", "--json")[1])
+    rows = json.loads(swath("review", "list", "--json")[1])
     assert [(row["path"], row["reason"]) for row in rows] == [
         ("fields.issuer", "low_confidence"),
         ("fields.total", "low_confidence"),
     ]
-    first = json.loads(swath("next", "--json", "--crop", "look.jpg")[1])
+    first = json.loads(swath("review", "next", "--json", "--crop", "look.jpg")[1])
     assert first["review_id"] == rows[0]["review_id"]
     assert (tmp_path / "look.jpg").read_bytes().startswith(b"\xff\xd8")
-    assert f"swath review decide {rows[1]['review_id']}" in swath("next", "--skip", "1")[1]
-    code, text, _ = swath("decide", rows[0]["review_id"], "--value", "Acme Corp", "--why", "no markup")
+    assert f"swath review decide {rows[1]['review_id']}" in swath("review", "next", "--skip", "1")[1]
+    code, text, _ = swath("review", "decide", rows[0]["review_id"], "--value", "Acme Corp", "--why", "no markup")
     assert (code, "[bold]Acme is now Acme Corp" in text) == (0, True)
-    done = json.loads(swath("decide", rows[1]["review_id"], "--confirm", "--json")[1])
+    done = json.loads(swath("review", "decide", rows[1]["review_id"], "--confirm", "--json")[1])
     assert (done["decision"], done["before"], done["after"], done["decided_by"]) == (
         "confirmed",
         "12.00",
         "12.00",
         "anna",
     )
-    assert swath("next")[1].strip() == "nothing to decide"
-    assert json.loads(swath("next", "--json")[1]) is None
-    measured = json.loads(swath("accuracy", "--json")[1])
+    assert swath("review", "next")[1].strip() == "nothing to decide"
+    assert json.loads(swath("review", "next", "--json")[1]) is None
+    measured = json.loads(swath("review", "accuracy", "--json")[1])
     assert {row["path"]: (row["decided"], row["right"]) for row in measured} == {
         "fields.issuer": (1, 0),
         "fields.total": (1, 1),
     }
-    assert "fields.total" in swath("accuracy")[1]
+    assert "fields.total" in swath("review", "accuracy")[1]
 
 
-def test_out_as_csv_and_back(inbox: str, swath, tmp_path: Path) -> None:
-    assert swath("export", "doubtful.csv")[0] == 0
+def test_out_as_csv_and_back(inbox: str, swath: Swath, tmp_path: Path) -> None:
+    assert swath("review", "export", "doubtful.csv")[0] == 0
     rows = list(csv.DictReader((tmp_path / "doubtful.csv").open()))
     assert len(rows) == 2
     for row in rows:
@@ -86,13 +68,13 @@ def test_out_as_csv_and_back(inbox: str, swath, tmp_path: Path) -> None:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    told = json.loads(swath("import", "doubtful.csv", "--json")[1])
+    told = json.loads(swath("review", "import", "doubtful.csv", "--json")[1])
     assert told == {"decided": 2, "confirmed": 2, "corrected": 0, "absent": 0}
-    assert swath("list")[1].strip() == "nothing to decide"
+    assert swath("review", "list")[1].strip() == "nothing to decide"
 
 
-def test_out_for_label_studio_with_pictures_and_its_interface(inbox: str, swath, tmp_path: Path) -> None:
-    done = swath("export", "tasks.json", "--format", "label-studio", "--label-config", "labels.xml", "--json")
+def test_out_for_label_studio_with_pictures_and_its_interface(inbox: str, swath: Swath, tmp_path: Path) -> None:
+    done = swath("review", "export", "tasks.json", "--format", "label-studio", "--label-config", "labels.xml", "--json")
     assert json.loads(done[1]) == {"written": 2, "destination": "tasks.json"}
     tasks = json.loads((tmp_path / "tasks.json").read_text())
     assert all(task["data"]["image"].startswith("data:image/jpeg") for task in tasks)
@@ -113,8 +95,10 @@ def test_out_for_label_studio_with_pictures_and_its_interface(inbox: str, swath,
         (["import", "nowhere.csv"], "nowhere.csv: cannot be read"),
     ],
 )
-def test_a_mistake_is_one_sentence_with_the_remedy(inbox: str, swath, arguments: list[str], message: str) -> None:
-    code, text, errors = swath(*arguments)
+def test_a_mistake_is_one_sentence_with_the_remedy(
+    inbox: str, swath: Swath, arguments: list[str], message: str
+) -> None:
+    code, text, errors = swath("review", *arguments)
     assert (code, text) == (2, "")
     assert message in errors
     assert "Traceback" not in errors

@@ -77,8 +77,8 @@ def test_a_hand_written_csv_with_semicolons_needs_only_item_path_and_value(inbox
 Spoil = Callable[[list[Row]], None]
 
 
-def spoiled(path: str, **values: str) -> Spoil:
-    return lambda rows: by_path(rows)[path].update(values)
+def spoiled(spoiled_path: str, /, **values: str) -> Spoil:
+    return lambda rows: by_path(rows)[spoiled_path].update(values)
 
 
 @pytest.mark.parametrize(

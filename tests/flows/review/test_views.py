@@ -58,7 +58,7 @@ def test_a_row_for_each_thing_to_decide_and_none_for_the_rest(inbox: str) -> Non
 
 def test_threshold_and_required_fields_are_settable(inbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("two.pdf", "fields.total") not in open_things(inbox, Rules(threshold=0.5))
-    assert ("good.png", "fields.total") in open_things(inbox, Rules(threshold=0.99))
+    assert ("unknown.png", "fields.total") in open_things(inbox, Rules(threshold=0.99))
     missing = open_things(inbox, Rules(required=("currency", "notes")))
     assert (
         missing["good.png", "fields.currency"]["reason"] == missing["good.png", "fields.notes"]["reason"] == "missing"
@@ -68,6 +68,18 @@ def test_threshold_and_required_fields_are_settable(inbox: str, monkeypatch: pyt
     paths = {row["path"] for row in fetch(inbox, "FROM review")}
     assert "fields.currency" in paths
     assert "fields.total" not in paths
+
+
+def test_only_the_fields_that_matter_are_asked_about(inbox: str) -> None:
+    paths = {path for _, path in open_things(inbox, Rules(fields=("issue_date",), required=("currency",)))}
+    assert {path for path in paths if path.startswith("fields.")} == {"fields.issue_date", "fields.currency"}
+    assert "match_status" in paths
+
+
+def test_nobody_is_asked_about_a_value_that_agrees_with_the_reference_table(inbox: str) -> None:
+    asked = open_things(inbox, Rules(threshold=0.99))
+    assert ("good.png", "fields.issuer") in asked
+    assert ("good.png", "fields.total") not in asked
 
 
 def test_the_first_pass_rate_is_that_of_the_documents_and_stays_after_decisions(inbox: str) -> None:
