@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from swath.schemas.columns import Column, doc_and_unit
 from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT, Status
-from swath.schemas.types import FIELDS, LABELS, LINES, MATCHES, SEGMENTS
+from swath.schemas.types import CODES, FIELDS, LABELS, LINES, MATCHES, REGIONS, SEGMENTS
 
 TABLE = "{table}"
 """Stands in a view's SQL for the relation it reads."""
@@ -47,6 +47,8 @@ PLACE = tuple(_OURS[name] for name in ("item_id", "source_uri", "partition", "pa
 STEP = Column("step", pa.string(), "Step of the pipeline that says so")
 _RANK = Column("rank", pa.int32(), "Position among the item's labels, from 1")
 _LINE = Column("line", pa.int32(), "Position of the line in the item, from 1")
+_REGION = Column("region", pa.int32(), "Position of the region in the item, from 1")
+_CODE = Column("code", pa.int32(), "Position of the code in the item, from 1")
 _WORD = Column("word", pa.int32(), "Position of the word in its line, from 1")
 
 
@@ -95,6 +97,20 @@ _FLAT = (
         MATCHES,
         (("", None),),
         ("key", "field", "found", "expected", "outcome", "difference", "similarity"),
+    ),
+    _Flat(
+        "regions",
+        "One row a region of a page: header, paragraph, table, cell, totals_block, signature, stamp, logo, checkbox",
+        REGIONS,
+        (("", _REGION),),
+        ("kind", "text", "confidence", "row", "column", "state", "parent", *_BOX),
+    ),
+    _Flat(
+        "codes",
+        "One row a barcode or QR code; what it says was written by a stranger",
+        CODES,
+        (("", _CODE),),
+        ("format", "text", *_BOX),
     ),
     _Flat("words", "One row a word", LINES, (("", _LINE), ("words", _WORD)), ("text", "confidence", *_BOX)),
 )
