@@ -17,7 +17,7 @@ from swath.operators.documents.orientation import Directions, Pose, directions_d
 from swath.operators.documents.page_ink import SIDE, PageInk, measure_ink, paper_light
 from swath.operators.documents.page_outline import find_page, straightening
 from swath.operators.documents.page_retake import retake_reasons
-from swath.operators.image.quality import Flaw, noise
+from swath.operators.image.quality import Flaw
 from swath.schemas.columns import Column
 
 PageStep = Literal["found", "mirrored", "turned", "deskewed", "lit", "darkened", "denoised", "enlarged"]
@@ -40,13 +40,14 @@ class CleanPage(Transform):
 
     steps: frozenset[PageStep] = frozenset(STEPS)
     """What may be done to a page."""
-    least_skew: float = Field(default=0.5, ge=0.05, le=10)
-    """Degrees below which lines stay as they are: reading copes, and a page that is not turned stays sharp."""
+    least_skew: float = Field(default=1.5, ge=0.05, le=10)
+    """Degrees below which lines stay as they are: readers cope (word-F1 of receipts at 1 degree: 0.901, straightened
+    0.895; at 7: 0.64 and 0.89), and a page that is not turned stays sharp."""
     most_shadow: float = Field(default=0.25, ge=0, le=1)
     """Share of the light that the paper behind the letters may lose from its brightest to its darkest parts."""
     least_depth: float = Field(default=0.4, ge=0, le=1)
     """How much darker than the paper print must be; less is faint."""
-    most_noise: float = Field(default=0.03, ge=0, le=1)
+    most_noise: float = Field(default=0.08, ge=0, le=1)
     """Standard deviation of the grain, as a share of the depth of the print, at the page's own scale."""
     least_letters: float = Field(default=14, ge=4, le=100)
     """Pixels of height below which letters are enlarged ..."""
@@ -128,7 +129,7 @@ class CleanPage(Transform):
         return {
             "page_shadow": float(1 - dark / max(light, 1)),
             "page_print_depth": ink.depth,
-            "page_noise": noise(ink.grey),
+            "page_noise": ink.noise,
             "page_letter_px": ink.letter_size / ink.scale,
         }
 

@@ -11,11 +11,14 @@ import numpy.typing as npt
 from swath.operators.core.base import Pixels
 from swath.operators.core.geometry import shrunk
 from swath.operators.documents.tesseract import Grey
+from swath.operators.image.quality import noise
 
 SIDE = 1000
 """Shorter side in pixels at which a page is looked at: letters of 8 points have 10 pixels there."""
 LEAST_LETTERS = 25
 """Fewer say nothing about a page."""
+GRAINY = 0.035
+"""Share of white; grain above it breaks letters into crumbs."""
 LEAST_DEPTH = 10
 """Grey levels between paper and ink, below which is grain."""
 
@@ -36,6 +39,8 @@ class PageInk:
     strokes and words whose letters touch not at all."""
     depth: float
     """How much darker the middle of the strokes is than the paper, 0 to 1."""
+    noise: float
+    """Standard deviation of the grain, as a share of white, before it was smoothed for the measurement."""
     scale: float
     """Pixels here in one pixel of the page."""
 
@@ -45,6 +50,9 @@ def measure_ink(pixels: Pixels) -> PageInk | None:
     grey = shrunk(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8), SIDE)
     if min(grey.shape) < 32:
         return None
+    grain = noise(grey)
+    if grain > GRAINY:
+        grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.5), dtype=np.uint8)
     paper = paper_light(grey)
     darker = cv2.subtract(paper, grey)
     usual, _ = cv2.threshold(darker, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
@@ -75,6 +83,7 @@ def measure_ink(pixels: Pixels) -> PageInk | None:
         boxes=stats[letters, :4],
         letter_size=_weighted_median(longer[compact], area[compact]),
         depth=float(np.median(deepest / np.maximum(paper[mask], 1))),
+        noise=grain,
         scale=min(grey.shape) / min(pixels.shape[:2]),
     )
 

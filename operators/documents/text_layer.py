@@ -17,7 +17,7 @@ import numpy.typing as npt
 from swath.operators.core.base import Matrix
 from swath.operators.core.geometry import map_points
 from swath.operators.documents.tesseract import Grey, Line, Word
-from swath.operators.image.pdf import open_pdf
+from swath.operators.image.pdf import open_pdf, render_page
 
 MOST_CHARACTERS = 50_000
 """A page has some 5,000; what has ten times as many is no page to be read, and would take seconds."""
@@ -290,12 +290,9 @@ def _widest_band(starts: npt.NDArray[np.float64], ends: npt.NDArray[np.float64])
 
 def _ink(sheet: Any, width_px: int, height_px: int) -> Grey:
     """Where the page, small, is darker (1) or brighter (2) than around it; an invisible layer leaves nothing in it."""
-    from pypdfium2 import raw
-
-    width, height = sheet.get_size()
-    scale = min(INK_SIDE / max(width, height), max(width_px / width, height_px / height))
-    bitmap = sheet.render(scale=scale, force_bitmap_format=raw.FPDFBitmap_Gray)
-    grey = np.array(bitmap.to_numpy()[..., 0] if bitmap.to_numpy().ndim == 3 else bitmap.to_numpy())
+    scale = min(1.0, INK_SIDE / max(width_px, height_px))
+    pixels = render_page(sheet, max(1, round(width_px * scale)), max(1, round(height_px * scale)))
+    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     block = max(15, math.ceil(max(grey.shape) / 40) | 1)
     local = cv2.adaptiveThreshold(grey, 1, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, block, 20)
     inverse = cv2.adaptiveThreshold(~grey, 1, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, block, 20)
