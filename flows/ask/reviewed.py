@@ -11,23 +11,9 @@ import pyarrow as pa
 from swath.infra.settings import settings
 from swath.schemas.corrections import DECIDED
 from swath.schemas.errors import ConfigurationError
-from swath.schemas.review import (
-    DECISIONS,
-    PUBLISHED,
-    VALUES,
-    Rules,
-    decisions,
-    is_reviewed,
-    published,
-    review,
-    review_rate,
-    values,
-    with_origin,
-)
+from swath.schemas.published import DECISIONS, PUBLISHED, VALUES, decisions, published, with_origin, with_review
+from swath.schemas.review import Rules, is_reviewed, review, review_rate, values
 from swath.schemas.views import TABLE, View, quoted
-
-_CORRECTED = ("items", "documents")
-"""Views whose values are those that count, not the machine's."""
 
 
 def corrections_view(connection: duckdb.DuckDBPyConnection, scan: str) -> View:
@@ -57,15 +43,17 @@ def review_views(
         VALUES: values(schema, steps, pipeline, rules).replace(TABLE, stored),
         PUBLISHED: published(schema, decided).replace(TABLE, stored),
         **{view.name: view.over(stored) for view in shown},
-        **{view.name: view.over(corrected) for view in made.values() if view.name in _CORRECTED},
+        "items": made[f"{pipeline}.items"].over(corrected),
     }
-    if fields := made.get(f"{pipeline}.fields"):
-        fields = with_origin(fields, schema, steps, corrected, decided)
-        bodies["fields"] = fields.over(stored)
-        shown.append(fields)
+    waiting = f"{place}.{shown[0].name}"
+    of_people = [
+        with_origin(made[f"{pipeline}.fields"], schema, steps, corrected, decided),
+        with_review(made[f"{pipeline}.documents"], corrected, decided, waiting),
+    ]
+    bodies |= {view.name: view.over(stored) for view in of_people}
     for name, body in bodies.items():
         connection.execute(f"CREATE OR REPLACE VIEW {place}.{quoted(name)} AS {body}")
-    return {f"{pipeline}.{view.name}": view for view in shown}
+    return {f"{pipeline}.{view.name}": view for view in (*shown, *of_people)}
 
 
 def review_rules() -> Rules:

@@ -19,7 +19,8 @@ from swath.infra import corrections
 from swath.infra.lake import Lake
 from swath.schemas.corrections import DECIDED, Decision
 from swath.schemas.errors import ConfigurationError, QueryError
-from swath.schemas.review import DECISIONS, VALUE, VALUES, Rules, field_columns
+from swath.schemas.published import DECISIONS, VALUES
+from swath.schemas.review import VALUE, Rules, field_columns
 from swath.schemas.views import literal, quoted
 
 Row = dict[str, Any]

@@ -102,3 +102,10 @@ def test_a_mistake_is_one_sentence_with_the_remedy(
     assert (code, text) == (2, "")
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("command", ["list", "next", "decide", "export", "import", "accuracy"])
+def test_help_is_there_with_examples(swath: Swath, command: str) -> None:
+    code, text, _ = swath("review", command, "--help")
+    assert code == 0
+    assert f"swath review {command}" in text.split("Example")[1]

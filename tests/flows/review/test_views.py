@@ -122,8 +122,9 @@ def test_the_published_value_is_the_corrected_one_and_its_origin_is_visible(inbo
         "issue_date": (None, None, "machine", None),
         "currency": ("EUR", None, "corrected", "anna"),
     }
-    (document,) = fetch(inbox, "SELECT total, currency FROM documents WHERE source_uri LIKE '%two.pdf'")
-    assert (str(document["total"]), document["currency"]) == ("21.00", "EUR")
+    (document,) = fetch(inbox, "FROM documents WHERE source_uri LIKE '%two.pdf'")
+    assert (str(document["total"]), document["currency"], document["to_review"]) == ("21.00", "EUR", 2)
+    assert document["corrected_fields"] == ["fields.currency", "fields.total", "match_status"]
     statuses = fetch(inbox, "SELECT match_status FROM items WHERE source_uri LIKE '%two.pdf' ORDER BY page")
     assert [row["match_status"] for row in statuses] == ["matched", None]
     (stored,) = fetch(
