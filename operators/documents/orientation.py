@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from swath.operators.core.base import Pixels
 from swath.operators.core.geometry import rotated_size, rotation_about, warp
-from swath.operators.documents.page_ink import LEAST_LETTERS, PageInk
+from swath.operators.documents.page_ink import LEAST_LETTERS, PageInk, weighted_median
 from swath.operators.documents.tesseract import Grey
 
 LEAST_ROWNESS = 0.2
@@ -144,14 +144,16 @@ def writing_angle(ink: PageInk) -> float | None:
     coarse = np.arange(-45.0, 135.0)
     scores = np.array([_peakedness(points[::3], angle) for angle in coarse])
     best = float(coarse[scores.argmax()])
+    usual = float(np.median(scores))
+    if scores.max() < CONFIDENT * usual:
+        return None
     aside = _off(coarse, best + 90) <= 15
-    rowness = _rowness(ink, best)
-    if rowness is None or scores.max() < CONFIDENT * np.median(scores):
-        return None
-    if rowness <= -LEAST_ROWNESS:
-        best = float(coarse[np.where(aside, scores, 0).argmax()])
-    elif rowness < LEAST_ROWNESS and scores.max() < CLEAR * max(scores[aside].max(), np.median(scores)):
-        return None
+    if scores.max() < CLEAR * max(float(scores[aside].max()), usual):
+        rowness = _rowness(ink, best)
+        if rowness is None or abs(rowness) < LEAST_ROWNESS:
+            return None
+        if rowness < 0:
+            best = float(coarse[np.where(aside, scores, 0).argmax()])
     fine = best + np.arange(-1.0, 1.05, 0.1)
     angle = float(fine[int(np.argmax([_peakedness(points, angle) for angle in fine]))])
     return round((angle + 45) % 180 - 45, 2) + 0.0  # never -0.0
@@ -198,11 +200,15 @@ def _line_pieces(ink: PageInk, angle: float) -> list[Grey]:
     three = np.dstack([ink.grey, ink.mask * np.uint8(255), ink.mask])
     straight: Pixels = warp(three, back, size, (255, 0, 0))
     grey, mask = straight[..., 0], (straight[..., 1] > 127).astype(np.uint8)
-    reach = max(3, round(0.6 * ink.letter_size))
+    pieces_of_ink = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
+    if not len(pieces_of_ink):
+        return []
+    size_now = weighted_median(pieces_of_ink[:, 3], pieces_of_ink[:, 4])  # also of words whose letters touch
+    reach = max(3, round(0.6 * size_now))
     joined = cv2.dilate(mask, np.ones((1, 2 * reach + 1), np.uint8))
     boxes = cv2.connectedComponentsWithStats(joined, connectivity=8)[2][1:, :4]
     wide = boxes[:, 2] >= 4 * boxes[:, 3]
-    high = (boxes[:, 3] >= 0.7 * ink.letter_size) & (boxes[:, 3] <= 2.6 * ink.letter_size)
+    high = (boxes[:, 3] >= 0.7 * size_now) & (boxes[:, 3] <= 2.6 * size_now)
     pieces = []
     for left, top, across, down in boxes[wide & high].tolist():
         edge = round(0.15 * down) + 1

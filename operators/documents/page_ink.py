@@ -81,7 +81,7 @@ def measure_ink(pixels: Pixels) -> PageInk | None:
         paper=paper,
         mask=mask.astype(np.uint8),
         boxes=stats[letters, :4],
-        letter_size=_weighted_median(longer[compact], area[compact]),
+        letter_size=weighted_median(longer[compact], area[compact]),
         depth=float(np.median(deepest / np.maximum(paper[mask], 1))),
         noise=grain,
         scale=min(grey.shape) / min(pixels.shape[:2]),
@@ -96,7 +96,8 @@ def paper_light(grey: Grey) -> Grey:
     return np.asarray(cv2.resize(bright, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _weighted_median(values: npt.NDArray[np.int32], weights: npt.NDArray[np.int32]) -> float:
+def weighted_median(values: npt.NDArray[np.int32], weights: npt.NDArray[np.int32]) -> float:
+    """The value at which half of the weight is reached."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order], dtype=np.int64)
     return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
