@@ -260,10 +260,9 @@ def test_describe_gives_types_units_and_docs_and_names_what_was_meant(warehouse:
 def test_tables_counts_the_rows_of_every_view(warehouse: str) -> None:
     publish(warehouse)
     counted = {one.name: one for one in tables(warehouse)}
-    assert {name: one.rows for name, one in counted.items()} == {
-        **{"items": 5, "labels": 3, "segments": 0, "lines": 0, "words": 0, "stored": 5},
-        **{"rejects": 1, "runs": 0, "checks": 0},
-    }
+    filled = {name: one.rows for name, one in counted.items() if one.rows}
+    assert filled == {"items": 5, "labels": 3, "stored": 5, "rejects": 1}
+    assert {"segments", "lines", "words", "regions", "codes", "runs", "checks"} <= counted.keys()
     assert all(one.doc for one in counted.values())
 
 
