@@ -54,9 +54,10 @@ def crop(warehouse: str, row: Row, outline: bool = True) -> Crop:
     inside = map_points(np.linalg.inv(to_source), corners)
     left, top = np.clip(inside.min(axis=0), 0, (width, height))
     right, bottom = np.clip(inside.max(axis=0), 0, (width, height))
-    margin = max(_MARGIN, 2 * (bottom - top))
-    x, y = (max(0, int(low - margin)) for low in (left, top))
-    part = pixels[y : int(bottom + margin) + 1, x : int(right + margin) + 1].copy()
+    letter = min(right - left, bottom - top)
+    beside, above = max(_MARGIN, 8 * letter), max(_MARGIN, 2 * letter)  # what a value means stands left of it
+    x, y = max(0, int(left - beside)), max(0, int(top - above))
+    part = pixels[y : int(bottom + above) + 1, x : int(right + beside) + 1].copy()
     box = (float(left - x), float(top - y), float(right - x), float(bottom - y))
     if outline:
         import cv2
