@@ -55,7 +55,7 @@ def test_the_box_of_a_picture_is_in_its_crop(warehouse: str, tmp_path: Path) -> 
     assert size == (80, 20)
     cut = crop(warehouse, waiting(warehouse, Rules())[0])
     assert (cut.width, cut.height) == (401, 101)  # more beside it than above
-    assert darkness(warehouse, outline=True)[1] < 250
+    assert darkness(warehouse, outline=True)[1] < outside - 1
 
 
 def test_a_photo_that_lies_on_its_side_is_shown_upright(warehouse: str, tmp_path: Path) -> None:
