@@ -47,8 +47,8 @@ class CleanPage(Transform):
     """Share of the light that the paper behind the letters may lose from its brightest to its darkest parts."""
     least_depth: float = Field(default=0.4, ge=0, le=1)
     """How much darker than the paper print must be; less is faint."""
-    most_noise: float = Field(default=0.08, ge=0, le=1)
-    """Standard deviation of the grain, as a share of the depth of the print, at the page's own scale."""
+    most_noise: float = Field(default=0.12, ge=0, le=1)
+    """Standard deviation of the grain, as a share of the depth of the print; readers cope with less."""
     least_letters: float = Field(default=14, ge=4, le=100)
     """Pixels of height below which letters are enlarged ..."""
     letters: float = Field(default=24, ge=4, le=100)

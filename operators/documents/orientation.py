@@ -142,7 +142,7 @@ def writing_angle(ink: PageInk) -> float | None:
     points = np.column_stack([x[::step], y[::step]]).astype(np.float32)
     points += np.random.default_rng(0).random(points.shape, dtype=np.float32)  # else 45 degrees fit any raster
     coarse = np.arange(-45.0, 135.0)
-    scores = np.array([_peakedness(points[::3], angle) for angle in coarse])
+    scores = np.array([_peakedness(points, angle) for angle in coarse])
     best = float(coarse[scores.argmax()])
     usual = float(np.median(scores))
     if scores.max() < CONFIDENT * usual:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +19,7 @@ from swath.operators.documents.clean_page import CleanPage
 from swath.operators.documents.orientation import Directions
 from swath.operators.image.preprocessing import turned
 
+RECEIPTS = Path(__file__).parents[3] / "../shared/data/receipts_sroie/img"
 WORDS = (
     *("invoice", "number", "date", "customer", "street", "total", "amount", "received", "thank", "you", "order", "pay"),
     *("within", "thirty", "days", "delivery", "article", "quantity", "price", "net", "value", "tax", "account", "bank"),
@@ -232,3 +234,16 @@ def test_a_lamp_on_glossy_paper_is_glare_and_a_label_or_a_shadow_is_not(directio
     assert retake(label, directions) == []
     shade = 0.4 + 0.6 / (1 + np.exp(-(x - 420) / 60))
     assert retake((page() * shade[..., None]).astype(np.uint8), directions) == []
+
+
+@pytest.mark.skipif(not RECEIPTS.is_dir(), reason="the shared receipts are not here")
+def test_real_receipts_are_righted(directions: Directions) -> None:
+    wrong = []
+    files = sorted(RECEIPTS.glob("*.jpg"))[::10]
+    for number, file in enumerate(files):
+        upright = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+        orientation, degrees = [(1, 0), (6, 90), (3, 180), (8, 270)][number % 4]
+        result = cleaned(orient(upright, orientation)[0], directions)
+        if result["page_orientation_deg"] != degrees or "mirrored" in result["page_steps"]:
+            wrong.append((file.name, degrees, result["page_orientation_deg"]))
+    assert wrong == []
