@@ -42,7 +42,7 @@ FIELDS = list_of(
     Column("raw", pa.string(), "The text it was read from"),
     Column("confidence", pa.float32(), "Probability that the value is right, 0 to 1, lowered by failed checks"),
     Column("item_id", pa.string(), "The page it stands on"),
-    Column("page", pa.int32(), "Its page in the document, from 1; null where the object is no document"),
+    Column("page", pa.int32(), "Its page in the document, from 1; null where the object is no document", "pages"),
     Column("box", BOX, "Where it stands on that page; null where it was derived"),
     Column("failed_checks", pa.list_(pa.string()), "What contradicts it: net_plus_tax, iban_checksum"),
 )

@@ -16,6 +16,8 @@ from swath.operators.core.base import Item
 
 MAX_CELLS = 6_000
 """Of a document; what stands on later pages is not looked at."""
+MAX_TEXT = 100_000
+"""Letters of a document; likewise."""
 MAX_CHARACTERS = 400
 """Of a cell; the rest of a longer one is not looked at."""
 GAP = 1.0
@@ -117,10 +119,15 @@ class Page:
 def document(pages: Sequence[Item]) -> list[Page]:
     """The pages of one document from their columns `lines`, `item_id` and `page`."""
     made: list[Page] = []
-    left = MAX_CELLS
+    left, letters = MAX_CELLS, MAX_TEXT
     for index, item in enumerate(pages):
         page = Page(index, item.get("item_id"), item.get("page"))
-        lines = [_clean(line) for line in (item.get("lines") or [])[:left]]
+        lines = []
+        for line in (item.get("lines") or [])[:left]:
+            if letters <= 0:
+                break
+            lines.append(_clean(line))
+            letters -= sum(len(text) for text, *_ in lines[-1])
         _lay_out(page, [words for words in lines if words])
         left -= len(page.cells)
         made.append(page)

@@ -97,8 +97,7 @@ class Reader:
         latest = today + timedelta(days=1)
         values = Values(labelled, None, self._rivals, latest)
         mentions = fields_money.currencies(labelled.cells, values.of("amount"))
-        order = date_order(labelled.cells, any(code == "USD" for code, _ in mentions))
-        values = Values(labelled, order, self._rivals, latest)
+        values.order = date_order(labelled.cells, any(code == "USD" for code, _ in mentions))
         chosen = self._chosen(labelled, values)
         money = fields_money.currency(mentions, chosen)
         if money is not None and "currency" in self.template.fields:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from swath.operators.documents import identifiers
@@ -18,6 +19,8 @@ from swath.operators.documents.shapes import pattern, spans
 from swath.operators.documents.templates import FieldTemplate
 
 Value = str | date | Decimal
+MAX_CANDIDATES = 5_000
+"""Of one type in a document; what stands after them is not looked at."""
 
 
 @dataclass(eq=False)
@@ -84,15 +87,15 @@ class Values:
     ) -> None:
         self.rivals = rivals
         self.latest = latest
+        self.order = order
         """No paper was issued after it."""
         self._labelled = labelled
-        self._order = order
         self._made: dict[str, list[Candidate]] = {}
 
     def of(self, kind: str) -> list[Candidate]:
         """All candidates of a type, in reading order."""
         if kind not in self._made:
-            found = [one for cell in self._labelled.cells for one in self._find(kind, cell)]
+            found = list(islice((o for cell in self._labelled.cells for o in self._find(kind, cell)), MAX_CANDIDATES))
             same = Counter(id(one.cell) for one in found)
             for one in found:
                 one.links = self._labelled.links(one.cell, one.start, kind, same)
@@ -124,7 +127,7 @@ class Values:
         return [Candidate(one.value, cell, one.start, one.end, one.checksum) for one in finders[kind](text)]
 
     def _ordered(self, found: Any) -> Any:
-        if self._order == "month_first" and found.other is not None and not found.compact:
+        if self.order == "month_first" and found.other is not None and not found.compact:
             from dataclasses import replace
 
             return replace(found, value=found.other, other=found.value)
@@ -147,7 +150,8 @@ def choose(name: str, template: FieldTemplate, values: Values, labelled: Labelle
     else:
         candidates = values.of(template.type)
     candidates = _on_pages(_of_shape(candidates, template), template, labelled)
-    scored = [(one, _score(name, template, one, candidates, values)) for one in candidates]
+    often = Counter(one.value for one in candidates)
+    scored = [(one, _score(name, template, one, often, values)) for one in candidates]
     floor = 0.0 if "anywhere" in template.where or template.type in _TELLING else 0.4
     scored = [(one, score) for one, score in scored if score > floor]
     if not scored:
@@ -161,7 +165,7 @@ _TELLING = ("iban", "bic", "email", "website", "date")
 """Types whose shape says enough without a label."""
 
 
-def _score(name: str, template: FieldTemplate, one: Candidate, candidates: list[Candidate], values: Values) -> float:
+def _score(name: str, template: FieldTemplate, one: Candidate, often: Counter[Value], values: Values) -> float:
     links = [link for link in one.links if ("below" if link.above else "right") in template.where]
     rivals = values.rivals.get(template.type, frozenset())
     labelled = best(links, name, rivals)
@@ -175,7 +179,7 @@ def _score(name: str, template: FieldTemplate, one: Candidate, candidates: list[
     depth = (one.cell.page.index + one.cell.page.depth(one.cell)) / max(one.cell.page.index + 1, 1)
     if template.type == "date":
         score += 0.5 if _has_time(one) else 0.0
-        score += 0.15 * min(sum(other.value == one.value for other in candidates) - 1, 3)
+        score += 0.15 * min(often[one.value] - 1, 3)
         score += 0.6 if name == "issue_date" and labelled >= 0 else 0.0
         score -= 0.3 * depth + (0.5 if one.compact else 0.0)
         if isinstance(one.value, date) and one.value > values.latest and name != "due_date":

@@ -43,6 +43,12 @@ class Rule(BaseModel):
         """The fields it reads."""
         return {name.partition(".")[0] for terms in (self.left, *self.right) for _, name in terms}
 
+    def confirmed(self, values: Mapping[str, Value], columns: Mapping[str, Sequence[Decimal]]) -> set[str]:
+        """The fields that it confirms: of alternatives, those of the ones that hold."""
+        left = _sum(self.left, values, columns)
+        holding = [terms for terms in self.right if _compared(left, self.relation, _sum(terms, values, columns))]
+        return {name.partition(".")[0] for terms in (self.left, *holding) for _, name in terms} if holding else set()
+
     def holds(self, values: Mapping[str, Value], columns: Mapping[str, Sequence[Decimal]]) -> bool | None:
         """Whether it holds; None where a field it needs is missing. `columns` has those of the line items."""
         left = _sum(self.left, values, columns)

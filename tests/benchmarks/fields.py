@@ -282,20 +282,26 @@ def reliability(found: Sequence[Asked]) -> dict[str, Any]:
     }
 
 
+FIXED = ("derived", "failed")
+"""Weights that are set, not fitted: too few values on real papers are derived or contradicted, and a failed check must
+lower the confidence."""
+
+
 def calibrated(found: Sequence[Asked], penalty: float = 0.5) -> dict[str, float]:
     """Weights of a logistic regression by Newton's method, drawn to those that are there by a ridge penalty."""
     rows = [features(one.judged.choice, len(one.judged.failed), one.judged.passed) for one in found if one.judged]
-    names = list(rows[0])
+    names = [name for name in rows[0] if name not in FIXED]
     x = np.array([[row[name] for name in names] for row in rows])
+    given = np.array([sum(WEIGHTS[name] * row[name] for name in FIXED) for row in rows])
     y = np.array([one.right for one in found if one.judged], float)
     prior = np.array([WEIGHTS[name] for name in names])
     weights = prior.copy()
     for _ in range(50):
-        p = 1 / (1 + np.exp(-x @ weights))
+        p = 1 / (1 + np.exp(-(x @ weights + given)))
         gradient = x.T @ (y - p) - penalty * (weights - prior)
         hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty * np.eye(len(names))
         weights = weights + np.linalg.solve(hessian, gradient)
-    return dict(zip(names, np.round(weights, 3).tolist(), strict=True))
+    return dict(zip(names, np.round(weights, 3).tolist(), strict=True)) | {name: WEIGHTS[name] for name in FIXED}
 
 
 def worst(found: Sequence[Asked], count: int = 10) -> list[dict[str, Any]]:

@@ -170,7 +170,16 @@ def test_one_bad_file_is_one_reject_and_its_neighbours_come_through(op: str, at:
         assert row["status"] == "ok", row["reject_message"]
         for column in bench(op).operator.outputs():
             if column.stored:
-                assert_same(row[column.name], expected[column.name])
+                assert_same(placeless(row[column.name], row), placeless(expected[column.name], expected))
+
+
+def placeless(value: Any, row: Row) -> Any:
+    """A value without the id of its item: where a file was put before it, it is another."""
+    if isinstance(value, dict):
+        return {name: placeless(one, row) for name, one in value.items()}
+    if isinstance(value, list):
+        return [placeless(one, row) for one in value]
+    return "its own" if isinstance(value, str) and value == row["item_id"] else value
 
 
 @every_operator

@@ -48,12 +48,48 @@ def turned(lines: Sequence[dict[str, Any]], size: tuple[float, float]) -> list[d
 
 WORDS = {
     "en": ("Invoice", "Invoice No", "Invoice Date", "Due Date", "Subtotal", "VAT 20%", "Total", "Bill To"),
-    "de": ("Rechnung", "Rechnungsnummer", "Rechnungsdatum", "Fällig am", "Nettobetrag", "MwSt. 20%", "Gesamtbetrag", "Kunde"),
+    "de": (
+        "Rechnung",
+        "Rechnungsnummer",
+        "Rechnungsdatum",
+        "Fällig am",
+        "Nettobetrag",
+        "MwSt. 20%",
+        "Gesamtbetrag",
+        "Kunde",
+    ),
     "fr": ("Facture", "Numéro de facture", "Date de facture", "Échéance", "Total HT", "TVA 20%", "Total TTC", "Client"),
-    "es": ("Factura", "Número de factura", "Fecha de factura", "Vencimiento", "Base imponible", "IVA 20%", "Total a pagar", "Cliente"),
-    "it": ("Fattura", "Numero fattura", "Data fattura", "Scadenza", "Imponibile", "IVA 20%", "Totale fattura", "Cliente"),
-    "nl": ("Factuur", "Factuurnummer", "Factuurdatum", "Vervaldatum", "Totaal excl. btw", "BTW 20%", "Totaal incl. btw", "Klant"),
-}  # fmt: skip
+    "es": (
+        "Factura",
+        "Número de factura",
+        "Fecha de factura",
+        "Vencimiento",
+        "Base imponible",
+        "IVA 20%",
+        "Total a pagar",
+        "Cliente",
+    ),
+    "it": (
+        "Fattura",
+        "Numero fattura",
+        "Data fattura",
+        "Scadenza",
+        "Imponibile",
+        "IVA 20%",
+        "Totale fattura",
+        "Cliente",
+    ),
+    "nl": (
+        "Factuur",
+        "Factuurnummer",
+        "Factuurdatum",
+        "Vervaldatum",
+        "Totaal excl. btw",
+        "BTW 20%",
+        "Totaal incl. btw",
+        "Klant",
+    ),
+}
 HEADS = {
     "en": ("Description", "Qty", "Unit Price", "Amount"),
     "de": ("Beschreibung", "Menge", "Einzelpreis", "Betrag"),

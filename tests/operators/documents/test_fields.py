@@ -65,10 +65,13 @@ def test_a_sum_that_does_not_add_up_fails_its_check_and_is_less_sure() -> None:
     good = fields(page(lines))
     wrong = f"{float(told['total']) + 10:,.2f}"
     changed = [line(1080, one["box"]["y_min"], wrong) if _is_total(one, told) else one for one in lines]
+    assert changed != lines
     bad = fields(page(changed))
     for name in ("net", "tax", "total"):
         assert "net_plus_tax" in bad[name]["failed_checks"], name
-        assert bad[name]["confidence"] < good[name]["confidence"] - 0.2
+        assert bad[name]["confidence"] < good[name]["confidence"] - 0.05
+    assert "line_items_sum" not in bad["net"]["failed_checks"], "the items still say that the net is right"
+    assert bad["total"]["confidence"] < good["total"]["confidence"] - 0.2
 
 
 def _is_total(one: Row, told: dict[str, str]) -> bool:

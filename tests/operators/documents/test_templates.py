@@ -68,7 +68,7 @@ def test_a_template_of_ones_own_finds_its_fields_on_papers_of_its_type(tmp_path:
         ("type: a\nfields:\n  n:\n    type: text\n", r"own\.yaml:3: .*give `labels:`"),
         ("type: a\nfields:\n  N: {type: amount}\n", r"own\.yaml:\d: .*small letters"),
         ("type: a\nfields:\n  n: {type: amount, labels: ['!']}\n", r"own\.yaml:3: .*neither letter nor digit"),
-        ("type: a\nfields:\n  n: {type: amount, labels: [no]}\n", r"own\.yaml:3: .*put it in quotes"),
+        ("type: a\nfields:\n  n: {type: amount, labels: [true]}\n", r"own\.yaml:3: .*put it in quotes"),
         ("type: a\nextends: defalt\n", r"own\.yaml:2: there is no template 'defalt'; take one of"),
         ("type: a\nchecks:\n  c: net plus tax\n", r"own\.yaml:\d: .*is no check; write one like"),
         ("type: a\nextends: default\nchecks:\n  c: net = brutto\n", r"own\.yaml:4: .*'brutto', which is no field"),
