@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from swath.operators.image.formats import EXTENSIONS
 from swath.schemas.columns import Column, schema_of
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import MANIFEST, VERDICT
+from swath.schemas.located import parse_yaml, place, value_of
 from swath.schemas.pipeline import Pipeline, Step
 
 SHIPPED = Path(__file__).parent
@@ -40,7 +41,7 @@ class Loaded:
 
     def at(self, *path: str | int) -> str:
         """`file:line` of a place in the YAML."""
-        return _place(self.origin, self.lines or {}, path)
+        return place(self.origin, self.lines or {}, path)
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,7 @@ def load(reference: str) -> Loaded:
 
 def parse(text: str, origin: str = "pipeline") -> Loaded:
     """A pipeline from YAML text."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(values, dict):
-        raise ConfigurationError(
-            f"{origin}: a pipeline is a `name:` and a list of `steps:`; found {str(values)[:60]!r}"
-        )
-    assert node is not None
-    lines = dict(_lines(node, origin))
+    values, lines = parse_yaml(text, origin, "a pipeline is a `name:` and a list of `steps:`")
     try:
         return Loaded(Pipeline.model_validate(values), origin, lines)
     except ValidationError as error:
@@ -135,7 +124,7 @@ def override(loaded: Loaded, settings: Sequence[str]) -> Loaded:
         try:
             for parent in path[:-1]:
                 target = target.setdefault(parent, {})
-            target[path[-1]] = yaml.safe_load(value)
+            target[path[-1]] = value_of(value)
         except yaml.YAMLError:
             raise ConfigurationError(f"--set {setting}: {value!r} is not valid YAML; quote it") from None
         except (AttributeError, TypeError):
@@ -287,36 +276,10 @@ def _some(known: set[str]) -> str:
     return ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
 
 
-def _lines(
-    node: yaml.Node, origin: str, path: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """Path and line of every value and key; raises ConfigurationError for a key that is there twice."""
-    yield path, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        first: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in first:
-                raise ConfigurationError(f"{origin}:{line}: {key.value!r} stands in line {first[key.value]} already")
-            first[key.value] = line
-            yield from _lines(value, origin, (*path, key.value))
-            yield (*path, key.value), line
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, origin, (*path, index))
-
-
-def _place(origin: str, lines: dict[tuple[str | int, ...], int], path: Sequence[str | int]) -> str:
-    for end in range(len(path), -1, -1):
-        if tuple(path[:end]) in lines:
-            return f"{origin}:{lines[tuple(path[:end])]}"
-    return origin
-
-
 def _explain(error: ValidationError, origin: str, lines: dict[tuple[str | int, ...], int]) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{_place(origin, lines, first['loc'])}: {where + ': ' if where else ''}{_message(first)}"
+    return f"{place(origin, lines, first['loc'])}: {where + ': ' if where else ''}{_message(first)}"
 
 
 def _message(error: Any) -> str:

@@ -373,3 +373,8 @@ def test_what_is_not_there_cannot_be_left_out(name: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         bound(READ + f"\ntable: {{leave_out: [{name}]}}")
     assert str(error.value).startswith(message)
+
+
+def test_a_bare_on_or_no_is_a_text_as_in_yaml_1_2() -> None:
+    loaded = parse("name: on\ndoc: no\nsteps:\n  - decode\ntable: {publish: run}\n")
+    assert (loaded.pipeline.name, loaded.pipeline.doc) == ("on", "no")
