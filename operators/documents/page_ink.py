@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -96,7 +97,7 @@ def paper_light(grey: Grey) -> Grey:
     return np.asarray(cv2.resize(bright, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def weighted_median(values: npt.NDArray[np.int32], weights: npt.NDArray[np.int32]) -> float:
+def weighted_median(values: npt.NDArray[Any], weights: npt.NDArray[Any]) -> float:
     """The value at which half of the weight is reached."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order], dtype=np.int64)
