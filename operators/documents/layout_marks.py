@@ -84,7 +84,7 @@ def _at_edge(sheet: Sheet, box: Rectangle) -> bool:
 def _signature(sheet: Sheet, part: Grey, box: Rectangle) -> Region | None:
     """One or a few long thin curved strokes, below the middle of the page or near the word for them."""
     width, height, unit = box[2] - box[0], box[3] - box[1], sheet.unit
-    if not (2.5 * unit <= width <= 30 * unit and 1.1 * unit <= height <= 9 * unit and 1 <= width / height <= 12):
+    if not (1.5 * unit <= width <= 30 * unit and 1.1 * unit <= height <= 9 * unit and 0.6 <= width / height <= 12):
         return None
     pixels = int(np.count_nonzero(part))
     if not SPARSE[0] <= pixels / (width * height) <= SPARSE[1]:
@@ -101,7 +101,9 @@ def _signature(sheet: Sheet, part: Grey, box: Rectangle) -> Region | None:
         return None
     reach = (box[0] - 4 * unit, box[1] - 4 * unit, box[2] + 4 * unit, box[3] + 4 * unit)
     called = any(holds(reach, word.middle) for word in sheet.words if _SIGN.match(word.text))
-    if longest < (0.3 if called else 0.45):
+    letters = strokes[strokes[:, 3] > 0.6 * unit, 3]
+    print_like = len(letters) >= 4 and float(letters.std()) < 0.15 * float(letters.mean())
+    if print_like or longest < (0.3 if called else 0.45) or (width < height and not called):
         return None
     low = (box[1] + box[3]) / 2 > 0.5 * sheet.height
     return Region("signature", box, round(0.45 + 0.3 * called + 0.15 * low + 0.1 * (longest > 0.6), 3))
