@@ -97,7 +97,8 @@ class Reader:
         latest = today + timedelta(days=1)
         values = Values(labelled, None, self._rivals, latest)
         mentions = fields_money.currencies(labelled.cells, values.of("amount"))
-        values.order = date_order(labelled.cells, any(code == "USD" for code, _ in mentions))
+        counted_in = fields_money.currency(mentions, {})
+        values.order = date_order(labelled.cells, counted_in is not None and counted_in.value == "USD")
         chosen = self._chosen(labelled, values)
         money = fields_money.currency(mentions, chosen)
         if money is not None and "currency" in self.template.fields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from swath.operators.documents import identifiers
 from swath.operators.documents.cells import Box, Cell, Page, fold
@@ -168,7 +169,13 @@ def _form_inside(text: str, start: int) -> int | None:
         form = text[begin:end].rstrip()
         after = text[begin + len(form) :].lstrip(".")
         sure = "." in form or (len(form) >= 3 and form != form.lower() and form != form.upper())
-        if begin > start + 3 and sure and not text[begin - 1].isalnum() and after[:1] in (" ", ",", "("):
+        if (
+            begin > start + 3
+            and sure
+            and _is_form(form)
+            and not text[begin - 1].isalnum()
+            and after[:1] in (" ", ",", "(")
+        ):
             return begin + len(form) + (len(text) - begin - len(form) - len(after))
     return None
 
@@ -401,6 +408,7 @@ def _ends_in(text: str, kind: str) -> int:
     folded = fold(text)
     for start, end in spans(words().patterns[kind], folded):
         whole = start == 0 or not text[start - 1].isalnum()
+        whole = whole and (kind != "legal_forms" or _is_form(text[start:end]))
         if whole and not folded[end:].strip() and not text[end : end + 1].isalpha():
             return len(text) - start
     return 0
@@ -416,6 +424,17 @@ def _mended(text: str) -> str:
         for start, end in spans(regex, text):
             text = text[:start] + text[start:end].replace(wrong, right) + text[end:]
     return text
+
+
+@cache
+def _forms() -> frozenset[str]:
+    return frozenset(_plain(form) for form in words().legal_forms)
+
+
+def _is_form(text: str) -> bool:
+    """Whether a short one is really written so: `Sri` is no `Srl`, though OCR confuses the letters."""
+    plain = _plain(text)
+    return len(plain) > 3 or plain in _forms()
 
 
 def _plain(text: str) -> str:

@@ -149,6 +149,22 @@ def test_a_date_that_reads_both_ways_follows_the_others_on_the_paper() -> None:
     assert dollars["issue_date"] == "2025-04-05"
 
 
+def test_a_name_ends_with_a_legal_form_and_a_street_does_not() -> None:
+    lines = [
+        line(60, 60, "Bluebell Tools Srl"),
+        line(60, 100, "117, Jalan Bagus, Sri Petaling"),
+        line(60, 130, "20121 Milano"),
+    ]
+    found = values(fields(page(lines)))
+    assert found["issuer"] == "Bluebell Tools Srl"
+    assert found["issuer_address"] == "117, Jalan Bagus, Sri Petaling 20121 Milano"
+
+
+def test_a_dollar_sign_among_euros_does_not_turn_the_dates() -> None:
+    lines = [line(60, 200, "Date: 04/05/2025"), line(60, 240, "Total EUR 12.00"), line(60, 280, "about $ 13")]
+    assert values(fields(page(lines)))["issue_date"] == "2025-05-04"
+
+
 def test_a_required_field_that_is_not_there_is_a_row_without_a_value() -> None:
     found = fields(page([line(60, 200, "nothing to see here")]))
     total = found["total"]
