@@ -55,7 +55,12 @@ def money(template: Template, values: Values) -> dict[str, Choice]:
 
 
 def _score(
-    name: str, one: Candidate, cents: bool, supported: set[Decimal], often: Counter[Decimal], rivals: frozenset[str]
+    name: str,
+    one: Candidate,
+    cents: bool,
+    supported: dict[Decimal, float],
+    often: Counter[Decimal],
+    rivals: frozenset[str],
 ) -> float:
     assert isinstance(one.value, Decimal)
     score = best([link for link in one.links if not link.above], name, rivals)
@@ -74,7 +79,7 @@ def _score(
     if name == "total":
         score += 0.4 * depth + 0.1 * page.index
         score += 0.25 * min(often[one.value] - 1, 3) if one.value > 0 else -2.0
-        score += 1.5 if one.value in supported else 0.0
+        score += supported.get(one.value, 0.0)
         score += 0.7 if one.cell.height > 1.35 * page.letter else 0.0
     elif name == "tax":
         score += 0.2 * depth - (0.4 if one.value <= 0 else 0.0)
@@ -85,20 +90,22 @@ def _score(
     return score
 
 
-def _supported(found: Sequence[Candidate]) -> set[Decimal]:
-    """Amounts that something says are what was to pay: what was given less the change, a sum and its rounding."""
+def _supported(found: Sequence[Candidate]) -> dict[Decimal, float]:
+    """Amounts that something says are what was to pay, and how loudly: what was given less the change, a sum and its
+    rounding."""
     by_kind: dict[str, set[Decimal]] = {kind: set() for kind in ("tendered", "change", "rounding")}
     for one in found:
         for link in one.links:
             kind = link.hit.name.removeprefix("-")
             if kind in by_kind and not link.above and link.closeness > 0.7 and isinstance(one.value, Decimal):
                 by_kind[kind].add(one.value)
-    given = {t - c for t in by_kind["tendered"] for c in by_kind["change"] if t > c >= 0}
+    given = {t - abs(c) for t in by_kind["tendered"] for c in by_kind["change"] if t > abs(c)}
     rounding = {r for r in by_kind["rounding"] if 0 < abs(r) <= ROUNDED}
     sums = {one.value for one in found if isinstance(one.value, Decimal)}
     rounded = {s + sign * r for s in sums for r in rounding for sign in (1, -1)} & sums
     # A rounded sum ends in what coins can pay.
-    return (given & sums) | {value for value in rounded if value * 20 == int(value * 20)}
+    coins = {value for value in rounded if value * 20 == int(value * 20)}
+    return dict.fromkeys(coins, 1.5) | dict.fromkeys(given & sums, 3.0)
 
 
 def _together(ranked: dict[str, list[_Scored]]) -> dict[str, Choice]:
@@ -177,6 +184,8 @@ def currencies(cells: Sequence[Cell], amounts: Sequence[Candidate]) -> list[tupl
                         or after.isalpha()
                         or (not symbol and before.isalnum() and not before.isdigit())
                     )
+                    if spelling == "$" and not cell.text[end:].lstrip()[:1].isdigit():
+                        continue  # read for an S, as often as not
                     if touching or (symbol and spelling == "$" and before in ("A", "C", "S", "Z", "K", "R")):
                         continue
                     if symbol or iso or id(cell) in taken or id(cell) in beside:
