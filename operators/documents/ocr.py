@@ -44,7 +44,7 @@ _OF_A_PDF = tuple(
 class Ocr(ItemOperator):
     """Reads the text of a page that stands upright or nearly so."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     engine: Literal["auto", "cascade", "rapidocr", "tesserocr", "pytesseract"] = "auto"
     """auto: the first of cascade, rapidocr, tesserocr, pytesseract that is installed and has the language. cascade:

@@ -1,20 +1,28 @@
-"""The OCR engines on receipts, in a process of their own, because they fix their threads at its start."""
+"""The OCR engines on receipts and printed pages, in a process of their own: they fix their threads at its start.
+
+python -m tests.benchmarks.ocr [--data FOLDER] [--pages N] [--engine NAME]... [--per-page]
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 from tests.benchmarks.machine import REPOSITORY, measured
 from tests.benchmarks.report import Options, Result
 
-RECEIPTS = REPOSITORY / "../shared/data/receipts_sroie"
+DATA = REPOSITORY / "../shared/data"
+COMMAND = [sys.executable, "-m", "tests.benchmarks.ocr_receipts"]
 
 
 def receipts(options: Options) -> Result:
-    """Word-F1 and pages a second of each engine, one thread; figures only, no bars."""
-    if not (RECEIPTS / "img").is_dir():
-        return Result(skipped=f"there are no receipts in {RECEIPTS}")
-    script = REPOSITORY / "tests/benchmarks/ocr_receipts.py"
-    command = [sys.executable, str(script), "--receipts", str(RECEIPTS), "--pages", "1" if options.quick else "20"]
-    return Result(json.loads(measured(command).output))
+    """Word-F1, CER and pages a second of each engine, one thread; figures only, no bars."""
+    if not (DATA / "receipts_sroie/img").is_dir():
+        return Result(skipped=f"there are no receipts in {DATA}")
+    pages = "1" if options.quick else "20"
+    return Result(json.loads(measured([*COMMAND, "--data", str(DATA), "--pages", pages]).output))
+
+
+if __name__ == "__main__":
+    sys.exit(subprocess.call([*COMMAND, *sys.argv[1:]]))
