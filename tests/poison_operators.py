@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from swath.operators.core.base import BYTES, Batch, Item, ItemOperator, Operator
 from swath.schemas.columns import Column
+from swath.schemas.errors import StorageUnavailable
 from swath.schemas.items import MANIFEST
 
 _URI = next(column for column in MANIFEST if column.name == "source_uri")
@@ -95,6 +97,31 @@ class PoisonObject(_Harmful):
     def run(self, batch: Batch, model: Any) -> Batch:
         self.touch(batch["source_uri"][0])
         return {"length": [len(content) for content in batch["bytes"]]}
+
+
+class OneSleeps(_Harmful, ItemOperator):
+    """The first worker that comes sleeps for good; to all others the store is gone."""
+
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        try:
+            (Path(unquote(urlsplit(item["source_uri"]).path)).parent / "taken").touch(exist_ok=False)
+        except FileExistsError:
+            raise StorageUnavailable("the store is gone") from None
+        time.sleep(3600)
+        return {"length": 0}
+
+
+class Deadly:
+    """A number that ends the process that wants to write it down."""
+
+    def __index__(self) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+
+class Unwritable(_Harmful, ItemOperator):
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        return {"length": Deadly() if Path(item["source_uri"]).stem in self.on else 0}
 
 
 class LoadFails(_Harmful, ItemOperator):

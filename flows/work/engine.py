@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swath.flows.work.journal import LOADING
+from swath.flows.work.journal import LOADING, RESTING
 from swath.flows.work.stages import Cluster
 from swath.flows.work.tally import Tally
 from swath.flows.work.wave import Watch, Work, read_block, stage_rows
@@ -104,7 +104,7 @@ def execute(work: Work, watch: Watch | None = None) -> None:
     todo = work.todo()
     if not todo:
         return
-    _forget_starts(work)
+    _forget_deaths(work)
     context = DataContext.get_current()
     context.target_max_block_size = 2 << 30  # a block goes from stage to stage as a whole: never split
     slowest = work.context.limits.seconds * NO_PROGRESS_ITEMS
@@ -139,6 +139,7 @@ def execute(work: Work, watch: Watch | None = None) -> None:
         del dataset
         gc.collect()
         if failure is not None:
+            _end_workers()
             raise failure
 
 
@@ -156,10 +157,12 @@ class RayWorker:
     def _one(self, block: str, batch: pa.Table) -> pa.Table:
         items = read_block(block) if self.stage.first else batch.filter(pc.field(BLOCK) == block).drop_columns([BLOCK])
         rows = self.worker(items)
-        if not self.stage.last:
-            return rows.append_column(BLOCK, pa.array([block] * len(rows)))
-        stage_rows(self.rows, block, rows)
-        return pa.table({BLOCK: [block]})
+        if self.stage.last:
+            stage_rows(self.rows, block, rows)
+        self.worker.done()
+        return (
+            pa.table({BLOCK: [block]}) if self.stage.last else rows.append_column(BLOCK, pa.array([block] * len(rows)))
+        )
 
 
 @contextmanager
@@ -194,6 +197,18 @@ def _tally(watch: Watch | None) -> Iterator[Any]:
         ray.kill(tally)
 
 
+def _end_workers() -> None:
+    """Ends this driver's workers at once: Ray lets each do the blocks it was given first, which may take for ever."""
+    import ray
+    from ray._private.state import actors
+
+    core = ray._private.worker.global_worker.core_worker
+    for name, actor in actors(job_id=core.get_current_job_id()).items():
+        if RayWorker.__name__ in actor["ActorClassName"] and actor["State"] != "DEAD":
+            with suppress(Exception):  # it has ended by now
+                core.kill_actor(ray.ActorID.from_hex(name), True)
+
+
 def _failure(error: BaseException) -> SwathError:
     """What a worker raised, found in Ray's account of it, in which causes come first and each ends with its line."""
     causes = str(error).split("\nThe above exception was the direct cause")
@@ -207,12 +222,12 @@ def _failure(error: BaseException) -> SwathError:
     return RunFailed(f"the engine stopped: {what}"[:1000])
 
 
-def _forget_starts(work: Work) -> None:
-    """Deaths while loading are counted anew by each driver: what was wrong may have been put right."""
+def _forget_deaths(work: Work) -> None:
+    """Deaths that no item had part in are counted anew by each driver: what was wrong may have been put right."""
     for pool in work.pools:
         folder = suspects_of(pool.stage, work.context)
         for name in storage.list_names(folder):
-            if name.startswith(LOADING):
+            if name.startswith((LOADING, RESTING)):
                 storage.delete(storage.join(folder, name))
 
 

@@ -31,8 +31,8 @@ BATCH_SECONDS = 600.0
 """However many items are touched at once, they are waited for no longer than this, or than for one item."""
 TIMED_OUT, OUT_OF_MEMORY, CRASHED = "timed_out", "out_of_memory", "crashed"
 """Values of `swath.schemas.items.Reason`, which the sidecar does not import: pyarrow comes with it."""
-LOADING = "load-"
-"""What the names begin with under which deaths while loading are told."""
+LOADING, RESTING = "load-", "rest-"
+"""What the names begin with under which deaths are told while models are loaded, and between two items of a block."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _FAMILY_POLLS = 20
 
@@ -59,6 +59,7 @@ class Slot:
         self.handle = handle
         self._map = mmap.mmap(handle, SLOT_BYTES)
         self._steps: dict[str, bytes] = {}
+        self._resting = _IDLE
 
     @classmethod
     def new(cls) -> Slot:
@@ -85,12 +86,20 @@ class Slot:
 
     def rest(self) -> None:
         """No item is being touched: whatever kills the process now is no item's fault."""
-        self._map[: HEADER.size] = _RESTING
+        self._map[: len(self._resting)] = self._resting
 
     def load(self) -> None:
         """Models are being loaded, which has no limits; a death now is told under a name that no item has."""
-        name = LOADING + uuid.uuid4().hex
-        self._map[: HEADER.size + ID_BYTES] = HEADER.pack(math.inf, 1, False, b"load") + name[:ID_BYTES].encode()
+        self._map[: HEADER.size + ID_BYTES] = _unlimited("load", LOADING)
+
+    def begin(self, block: str) -> None:
+        """A block is in hand, named after its first item: until its `end`, deaths at rest are told under `resting`."""
+        self._resting = _unlimited("rest", resting(block))
+        self.rest()
+
+    def end(self) -> None:
+        self._resting = _IDLE
+        self.rest()
 
     def read(self) -> Touch:
         """What stands there; torn where the process writes meanwhile, so that only two equal readings count."""
@@ -100,7 +109,18 @@ class Slot:
         return Touch(since, name.rstrip(b"\0").decode("utf-8", "replace"), items, first)
 
 
-_RESTING = HEADER.pack(0.0, 0, False, b"")
+_IDLE = HEADER.pack(0.0, 0, False, b"")
+
+
+def resting(block: str) -> str:
+    """What the names begin with under which deaths at rest are told while that block was in hand."""
+    return f"{RESTING}{block[:16]}-"
+
+
+def _unlimited(step: str, prefix: str) -> bytes:
+    """A slot that has no limits, and in place of an item a name that no other death has."""
+    name = (prefix + uuid.uuid4().hex)[:ID_BYTES]
+    return HEADER.pack(math.inf, 1, False, step.encode()) + name.encode()
 
 
 class Guard:
@@ -186,7 +206,7 @@ class Watched:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.slot.rest()
+        self.slot.end()
         assert self._sidecar
         assert self._sidecar.stdin
         self._sidecar.stdin.close()

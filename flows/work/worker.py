@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from swath.flows.work.apart import Recipe, run_apart
 from swath.flows.work.artifacts import Keeper
-from swath.flows.work.journal import LOADING, Watched, resident_bytes
+from swath.flows.work.journal import LOADING, RESTING, Watched, resident_bytes, resting
 from swath.flows.work.threads import limit_threads
 from swath.infra import storage
 from swath.operators.core.base import BYTES, Reject, Resources
@@ -27,6 +27,8 @@ READ = "read"
 """The step name of rejects that no operator made: the object could not be read, or was too large to be."""
 STARTS = 5
 """How often a stage's workers may die while loading before the run stops; Ray would start them for ever."""
+RESTS = 5
+"""How often they may die between the items of one block, none of which can then be left out of it."""
 Progress = Callable[[str, int, int], None]
 """Told (stage, items, rejects) since the last call."""
 
@@ -78,6 +80,7 @@ class StageWorker:
         self.suspects = suspects_of(stage, context)
         self.watch: Watched | None = None
         self.journal: Journal = NoJournal()
+        self._blocks = 0
         if watched:
             self.watch = Watched(self.suspects, context.limits.seconds, context.limits.memory_bytes)
             self.journal = self.watch.slot
@@ -102,12 +105,16 @@ class StageWorker:
             )
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        suspects: frozenset[str] = frozenset()
         if self.watch:
             self.watch.ensure()
-            if self._bloated():
+            if self._blocks and self._bloated():
                 os._exit(1)  # many items have left it so, and none is at fault: Ray starts another one
+            told = storage.list_names(self.suspects)
+            self._check_rests(block, told)
+            suspects = frozenset(name for name in told if not name.startswith((LOADING, RESTING)))
+            self.watch.slot.begin(_name(block))
         rows = self._started(block) if self.stage.first else _unpacked(block)
-        suspects = frozenset(storage.list_names(self.suspects)) if self.watch else frozenset()
         for chain in self.chains:
             rows = self._isolated(chain, rows, suspects)
         finished = list(rows)
@@ -115,9 +122,15 @@ class StageWorker:
         if self.stage.last:
             finished = [finish(row, self.context) for row in finished]
         result = to_table(finished, self.context.columns) if self.stage.last else _packed(finished)
+        self._blocks += 1
         if self.progress:
             self.progress(self.stage.name, len(finished), sum(row["status"] == Status.REJECTED for row in finished))
         return result
+
+    def done(self) -> None:
+        """What the last block became is where it belongs: a death from now on is none of that block's."""
+        if self.watch:
+            self.watch.slot.end()
 
     def close(self) -> None:
         if self.watch:
@@ -127,6 +140,16 @@ class StageWorker:
         died = sum(name.startswith(LOADING) for name in storage.list_names(self.suspects))
         if died >= STARTS:
             raise RunFailed(f"workers for {self.stage.name} died {died} times while their models were being loaded")
+
+    def _check_rests(self, block: pa.Table, told: Iterable[str]) -> None:
+        died = sum(name.startswith(resting(_name(block))) for name in told)
+        if died >= RESTS:
+            first = block.column("source_uri" if self.stage.first else "item_id")[0].as_py()
+            raise RunFailed(
+                f"workers for {self.stage.name} died {died} times over the same {block.num_rows} items, the first of "
+                f"which is {first}, and none was being worked on, so that none can be left out; see what ends them "
+                "(`dmesg` tells of processes for which the machine had no memory), then `swath resume`"
+            )
 
     def _bloated(self) -> bool:
         return resident_bytes(os.getpid()) > self.context.limits.memory_bytes
@@ -168,6 +191,11 @@ class StageWorker:
         context = self.context
         recipe = Recipe(tuple(chain.links), context.artifacts, context.fingerprints, self.threads, context.limits)
         return iter(run_apart(recipe, ordered, suspects))
+
+
+def _name(block: pa.Table) -> str:
+    name: str = block.column("item_id")[0].as_py()
+    return name
 
 
 def suspects_of(stage: Stage, context: Context) -> str:

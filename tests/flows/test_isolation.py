@@ -120,6 +120,23 @@ def test_workers_that_die_while_loading_are_not_started_for_ever(tmp_path: Path)
         engine.execute(work)
 
 
+def test_workers_that_die_between_items_are_not_started_for_ever(tmp_path: Path) -> None:
+    culprit = poison("Unwritable", on={"0009": "when its block is turned into a table"})
+    work = make_work(tmp_path / "run", draw(tmp_path / "in", 32), [culprit])
+    with pytest.raises(RunFailed, match=r"died 5 times over the same 4 items, the first of which is .*/0008\.jpg"):
+        engine.execute(work)
+    (tmp_path / "in/0009.jpg").rename(tmp_path / "in/gone")  # what was wrong has been put right: all count anew
+    engine.execute(work)
+    assert rejects(complete(work, 32)) == {"0009": "not_found"}
+
+
+@pytest.mark.slow
+def test_items_that_only_together_are_too_much_for_a_worker_are_not_blamed(tmp_path: Path) -> None:
+    work = make_work(tmp_path / "run", draw(tmp_path / "in", 96), [poison(on={"*": "leak"})], **LIMITS)
+    engine.execute(work)
+    assert rejects(complete(work, 96)) == {}
+
+
 def test_a_store_that_fails_for_good_stops_the_run_which_then_goes_on(tmp_path: Path) -> None:
     work = make_work(tmp_path / "run", draw(tmp_path / "in", 32), ["decode"])
     (tmp_path / "in/0004.jpg").unlink()
@@ -130,10 +147,23 @@ def test_a_store_that_fails_for_good_stops_the_run_which_then_goes_on(tmp_path: 
         engine.execute(work)
     (tmp_path / "in/0020.jpg").unlink()
     (tmp_path / "in/0020.jpg").write_bytes(good)
-    engine.stop()  # a resumed run is another process
-    engine.start("local")
-    engine.execute(work)
+    engine.execute(work)  # in the same process, whose first try has given its workers' CPUs back
     assert rejects(complete(work, 32)) == {"0004": "not_found"}
+
+
+def test_workers_of_a_failed_wave_give_their_cpus_back_whatever_they_are_at(tmp_path: Path) -> None:
+    import ray
+
+    asleep = make_work(tmp_path / "asleep", draw(tmp_path / "in", 32), [poison("OneSleeps")], seconds=7200)
+    with pytest.raises(StorageUnavailable, match="the store is gone"):
+        engine.execute(asleep)
+    deadline = time.monotonic() + 30
+    while (free := ray.available_resources().get("CPU")) != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, free
+        time.sleep(0.2)
+    awake = make_work(tmp_path / "awake", draw(tmp_path / "other", 32), ["decode"])
+    engine.execute(awake)
+    complete(awake, 32)
 
 
 def test_ray_and_the_calling_process_make_the_same_rows(tmp_path: Path) -> None:

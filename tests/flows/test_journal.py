@@ -80,6 +80,22 @@ def test_loading_has_no_limits(slot: Slot) -> None:
     assert journal.Guard(slot, os.getpid(), 0.0, 0).reason() is None
 
 
+def test_a_death_between_two_items_of_a_block_is_told_under_a_name_of_the_block(slot: Slot) -> None:
+    slot.rest()
+    assert slot.read().item_ids == ()
+    slot.begin(A)
+    (first,) = slot.read().item_ids
+    slot.touch([B], "step")
+    slot.rest()
+    assert slot.read() == Touch(math.inf, "rest", (first,))
+    assert first.startswith(journal.resting(A))
+    assert journal.Guard(slot, os.getpid(), 0.0, 0).reason() is None
+    slot.end()
+    assert slot.read().item_ids == ()
+    slot.begin(A)
+    assert slot.read().item_ids != (first,)  # each death counts
+
+
 def test_the_words_of_the_sidecar_are_reasons() -> None:
     assert [Reason(word) for word in (journal.TIMED_OUT, journal.OUT_OF_MEMORY, journal.CRASHED)]
 

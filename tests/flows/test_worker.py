@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,10 +13,11 @@ import pytest
 from tests.flows.small_work import draw, make_work, rejects, staged
 
 from swath.flows.work.inprocess import execute_here
-from swath.flows.work.journal import resident_bytes
+from swath.flows.work.journal import resident_bytes, resting
 from swath.flows.work.worker import StageWorker, suspects_of
 from swath.infra import storage
 from swath.schemas.errors import RunFailed, StorageUnavailable
+from swath.schemas.pipeline import Limits
 
 TESTS = str(Path(__file__).parents[1])
 REAL = ["exif", "decode", "assess_quality", "perceptual_hash"]
@@ -145,6 +147,31 @@ def test_workers_that_die_while_loading_stop_the_run(tmp_path: Path) -> None:
         storage.write(storage.join(suspects_of(work.pools[0].stage, work.context), f"load-{number}"), b"{}")
     with pytest.raises(RunFailed, match="died 5 times while"):
         run_first_block(work)
+
+
+def test_workers_that_die_between_the_items_of_a_block_stop_the_run(tmp_path: Path) -> None:
+    work = make_work(tmp_path / "run", draw(tmp_path / "in", 16), [poison()], workers=1)
+    suspects = suspects_of(work.pools[0].stage, work.context)
+    blocks = [pq.read_table(storage.local_path(block))["item_id"][0].as_py() for block in work.blocks]
+    for number in range(5):
+        storage.write(storage.join(suspects, f"{resting(blocks[1])}{number}"), b"{}")
+    assert len(run_first_block(work)) == 4  # another block's deaths are nothing to this one
+    for number in range(4):
+        storage.write(storage.join(suspects, f"{resting(blocks[0])}{number}"), b"{}")
+    assert len(run_first_block(work)) == 4
+    storage.write(storage.join(suspects, f"{resting(blocks[0])}4"), b"{}")
+    with pytest.raises(RunFailed, match=r"died 5 times over the same 4 items, the first of which is .*/0000\.jpg"):
+        run_first_block(work)
+
+
+def test_a_worker_that_is_too_large_before_its_first_block_does_that_block(tmp_path: Path) -> None:
+    work = make_work(tmp_path / "run", draw(tmp_path / "in", 4), [poison()], workers=1)
+    worker = StageWorker(work.pools[0].stage, work.context, watched=True)
+    worker.context = replace(worker.context, limits=Limits(memory_bytes=1 << 20))  # the sidecar has another
+    try:
+        assert rejects(worker(pq.read_table(storage.local_path(work.blocks[0]))).to_pylist()) == {}
+    finally:
+        worker.close()
 
 
 def test_this_module_needs_no_ray() -> None:
