@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
 
 from swath.infra import storage
+from swath.infra.scratch import Scratch
 from swath.schemas.views import literal
 
 MEMORY = "500MB"
@@ -21,7 +20,7 @@ MEMORY = "500MB"
 @contextmanager
 def scratch(*uris: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in a temporary folder, of bounded memory, that can read the stores of the URIs."""
-    with TemporaryDirectory(prefix="swath-") as folder, duckdb.connect(str(Path(folder) / "db")) as db:
+    with Scratch("sql") as folder, duckdb.connect(str(folder / "db")) as db:
         db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {min(4, os.cpu_count() or 1)}")
         db.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         for uri in uris:

@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swath.infra import storage
+from swath.infra.scratch import Scratch
 from swath.schemas.errors import ConfigurationError, WarehouseError
 
 Format = Literal["table", "json", "csv", "parquet"]
@@ -52,8 +52,8 @@ def write_result(result: pa.Table | pa.RecordBatchReader, format: Format, output
 def whole_file(uri: str) -> Iterator[Path]:
     """A local path to write to; what it holds is at `uri` when the block ends well, and nothing when it does not."""
     if not storage.is_local(uri):
-        with tempfile.TemporaryDirectory(prefix="swath-") as folder:
-            path = Path(folder, "part")
+        with Scratch("upload") as folder:
+            path = folder / "part"
             yield path
             upload(path, uri)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import pyarrow as pa
 from swath.flows.audit.reconcile import reconcile, rows_of
 from swath.flows.audit.suites import Expectation, Suite, load_suites
 from swath.infra import storage
+from swath.infra.scratch import Scratch
 from swath.schemas.checks import AuditReport, AuditRequest, Check
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import Status
@@ -79,9 +79,9 @@ def _with_page(
 
 @contextmanager
 def _connection(request: AuditRequest) -> Iterator[duckdb.DuckDBPyConnection]:
-    with tempfile.TemporaryDirectory(prefix="swath-audit-") as spill, duckdb.connect() as connection:
+    with Scratch("audit") as spill, duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        connection.execute(f"SET temp_directory = {literal(spill)}")
+        connection.execute(f"SET temp_directory = {literal(str(spill))}")
         connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET enable_progress_bar = false")
         for uri in (*request.staged, *request.manifest, *request.untouched):

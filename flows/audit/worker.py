@@ -11,14 +11,12 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket as sockets
 import socketserver
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from importlib.metadata import version
@@ -28,6 +26,7 @@ from typing import Any, Self
 
 import psutil
 
+from swath.infra.scratch import Scratch
 from swath.infra.settings import PREFIXES
 from swath.schemas import errors
 from swath.schemas.checks import AuditReport, AuditRequest
@@ -56,7 +55,8 @@ class AuditClient:
 
     def __init__(self, socket: Path | None) -> None:
         self._warm = socket
-        self._folder = Path(tempfile.mkdtemp(prefix="swath-audit-"))  # mode 0700
+        self._scratch = Scratch("audit")
+        self._folder = self._scratch.path
         self._process: subprocess.Popen[bytes] | None = None
         if socket is None:
             self._spawn()
@@ -96,7 +96,7 @@ class AuditClient:
     def close(self) -> None:
         """Ends the worker that this client started; a warm one stays."""
         self._stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     def __enter__(self) -> Self:
         return self

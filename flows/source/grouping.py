@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from operator import itemgetter
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from swath.flows.source.inventory import ROWS, rows_of, scratch_database
+from swath.infra.scratch import Scratch
 from swath.schemas.errors import ConfigurationError
 
 IMAGE = "image"
@@ -96,7 +96,7 @@ _KEYED = pa.schema(
 
 def _sorted_by_key(files: Iterable[File], rule: re.Pattern[str]) -> Iterator[tuple[Any, ...]]:
     """Rows of `_KEYED`, members of one object next to each other; sorted on disk where they are many."""
-    with tempfile.TemporaryDirectory(prefix="swath-grouping-") as folder, scratch_database(folder) as database:
+    with Scratch("grouping") as folder, scratch_database(folder) as database:
         database.register("batch", _KEYED.empty_table())
         database.execute("CREATE TABLE keyed AS FROM batch")
         rows = (_keyed(file, rule) for file in files)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swath.flows.source.selection import extension_of
+from swath.infra.scratch import Scratch
 from swath.infra.storage import Listed, is_local, list_objects, local_path, normalize, read
 from swath.schemas.errors import ConfigurationError, SourceError
 
@@ -29,11 +29,11 @@ def is_inventory(source: str) -> bool:
     return extension_of(source) in READERS and not (is_local(source) and local_path(source).is_dir())
 
 
-def scratch_database(folder: str) -> duckdb.DuckDBPyConnection:
+def scratch_database(folder: Path) -> duckdb.DuckDBPyConnection:
     """A DuckDB that sorts more than fits into memory by way of the folder."""
     import duckdb
 
-    options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "256MB", "temp_directory": folder}
+    options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "256MB", "temp_directory": str(folder)}
     return duckdb.connect(config={**options, "threads": 2, "preserve_insertion_order": False})
 
 
@@ -52,10 +52,10 @@ def read_inventory(source: str) -> tuple[str, Iterator[Listed]]:
     """
     import duckdb
 
-    folder = tempfile.TemporaryDirectory(prefix="swath-inventory-")
-    database = scratch_database(folder.name)
+    scratch = Scratch("inventory")
+    database = scratch_database(scratch.path)
     try:
-        _load(database, source, folder.name)
+        _load(database, source, scratch.path)
     except duckdb.Error as error:
         reason = str(error).strip().splitlines()[0]
         raise SourceError(f"{source}: cannot be read as a table of files ({reason})") from error
@@ -64,17 +64,17 @@ def read_inventory(source: str) -> tuple[str, Iterator[Listed]]:
         raise SourceError(f"{source}: names no files")
 
     def files() -> Iterator[Listed]:
-        with folder, database:
+        with scratch, database:
             yield from _completed(rows_of(database, "SELECT uri, size, etag FROM files ORDER BY uri"))
 
     shared = os.path.commonprefix([first, last])  # noqa: RUF071 - cut back to a slash below
     return shared[: shared.rfind("/") + 1], files()
 
 
-def _load(database: duckdb.DuckDBPyConnection, source: str, folder: str) -> None:
+def _load(database: duckdb.DuckDBPyConnection, source: str, folder: Path) -> None:
     path = local_path(source)
     if not is_local(source):
-        path = Path(folder) / "inventory"
+        path = folder / "inventory"
         try:
             path.write_bytes(read(source))
         except (OSError, PermissionError) as error:

@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import cv2
@@ -14,11 +13,15 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
+from swath.infra.scratch import Scratch
 from swath.operators.core.base import Operator, Pixels
 from swath.operators.core.chain import BoundStep, Chain, Row, Store, links_of
 from swath.operators.core.resolve import built_in, resolve
 from swath.operators.core.when import When
 from swath.schemas.items import MANIFEST, Status, item_id, object_id
+
+MODELS = Scratch("test")
+"""Goes with this process."""
 
 
 def field_picture(seed: int = 0, height: int = 240, width: int = 320) -> Pixels:
@@ -106,7 +109,7 @@ def tiny_classifier() -> Path:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 5])],
         [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([2, 3]), "axes")],
     )
-    path = Path(mkdtemp(prefix="swath-test-")) / "tiny.onnx"
+    path = MODELS.path / "tiny.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     return path
 
