@@ -10,10 +10,10 @@ import contextlib
 import difflib
 import json
 import re
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -25,6 +25,7 @@ from swath.flows.ask.reviewed import corrections_view, review_rules, review_view
 from swath.infra import storage
 from swath.infra.corrections import TABLE as CORRECTED
 from swath.infra.lake import Lake
+from swath.infra.scratch import Scratch
 from swath.schemas.checks import CHECKS
 from swath.schemas.columns import Column, schema_of
 from swath.schemas.corrections import CORRECTIONS
@@ -215,10 +216,16 @@ def _path(uri: str) -> str:
     return str(storage.local_path(uri)) if storage.is_local(uri) else uri
 
 
+@cache
+def _spills() -> Scratch:
+    """Goes with this process."""
+    return Scratch("query")
+
+
 def _new_connection() -> duckdb.DuckDBPyConnection:
     """In memory, with a catalog name that no pipeline can have; spills to a folder that DuckDB makes and removes."""
     connection = duckdb.connect()
-    spill = f"{tempfile.gettempdir()}/swath-query-{uuid.uuid4().hex}"
+    spill = f"{_spills().path}/{uuid.uuid4().hex}"
     connection.execute(
         f"ATTACH ':memory:' AS {_CATALOG}; USE {_CATALOG}; DETACH memory; SET TimeZone = 'UTC'; "
         f"SET memory_limit = '50%'; SET temp_directory = {literal(spill)}; SET python_enable_replacements = false; "

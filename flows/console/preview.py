@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -19,6 +18,7 @@ from swath.flows.work.place import place
 from swath.flows.work.stages import Pool, fuse
 from swath.infra import storage
 from swath.infra.lake import Lake
+from swath.infra.scratch import Scratch
 from swath.infra.settings import settings
 
 WORKER_BYTES = 400 << 20
@@ -62,7 +62,8 @@ class Preview(BaseModel):
 def preview(request: Request) -> Preview:
     """Lists the source and joins it with the table; writes nothing but temporary files."""
     bound = bind(request.pipeline)
-    with TemporaryDirectory(prefix="swath-plan-") as folder:
+    with Scratch("plan") as scratch:
+        folder = str(scratch)
         manifest = build_manifest(
             request.source,
             bound.pipeline,

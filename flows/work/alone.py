@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from typing import IO
 
 import psutil
 
+from swath.infra.scratch import Scratch
 from swath.schemas.items import Reason
 
 START_SECONDS = 120.0
@@ -115,11 +115,10 @@ def tie_to_parent(parent: int) -> None:
 def _attempt(target: str, payload: bytes, seconds: float, memory_bytes: int) -> tuple[Outcome, bool]:
     """The outcome, and whether the process was killed by a signal that may have come from outside."""
     oom_kills = kernel_oom_kills()
-    with tempfile.TemporaryDirectory(prefix="swath-alone-") as name:
-        folder = Path(name)
+    with Scratch("alone") as folder:
         (folder / "payload").write_bytes(payload)
         with open(folder / "log", "wb") as log:
-            child = start_child(__name__, target, name, stdout=log, stderr=log)
+            child = start_child(__name__, target, str(folder), stdout=log, stderr=log)
         try:
             verdict = _watch(child, folder, seconds, memory_bytes)
         finally:

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from swath.flows.work.alone import FROM_OUTSIDE, end_child, has_ended, kernel_oom_kills, start_child, tie_to_parent
 from swath.flows.work.artifacts import Keeper
 from swath.flows.work.journal import Guard, Slot, Touch
 from swath.flows.work.threads import limit_threads
+from swath.infra.scratch import Scratch
 from swath.operators.core.base import Reject
 from swath.operators.core.chain import Chain, Link, Row, reject
 from swath.schemas.errors import RunFailed, SwathError
@@ -133,8 +133,7 @@ def _attempt(recipe: Recipe, groups: list[list[Row]]) -> tuple[list[list[Row]], 
     slot = Slot.new()
     slot.rest()
     try:
-        with TemporaryDirectory(prefix="swath-apart-") as name:
-            folder = Path(name)
+        with Scratch("apart") as folder:
             (folder / "payload").write_bytes(pickle.dumps((recipe, groups), protocol=5))
             end = _child(recipe, folder, slot)
             done: list[list[Row]] = []
