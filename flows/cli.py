@@ -200,7 +200,7 @@ def publish(
 
 @app.command(epilog=_examples("swath discard --run 20260501T101500-3fa2c1"))
 def discard(run_id: RunId, warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
-    """Drop what an unpublished run has staged."""
+    """Drop what a run has staged and not published."""
     from swath.flows.run import process
 
     print_record(process.discard(warehouse, run_id), as_json)

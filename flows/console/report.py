@@ -226,7 +226,8 @@ def _add(grid: Table, console: Console, name: str, parts: list[str]) -> None:
 def _styled(record: Record) -> str:
     colour = {"published": "green", "nothing": "green", "running": "cyan", "discarded": "dim"}.get(record.status, "red")
     words = {"nothing": "nothing to do: every item is up to date", "audit_failed": "held back by its audit"}
-    return f"[{colour}]{words.get(record.status, record.status)}[/]"
+    left = f", {record.error}" if record.status == "discarded" and record.error else ""
+    return f"[{colour}]{words.get(record.status, record.status)}{left}[/]"
 
 
 def _count(count: int, word: str) -> str:

@@ -315,9 +315,12 @@ class Driver:
         self._save()
 
     def discard(self) -> None:
-        """Drops what the run staged; raises nothing where there is nothing."""
-        storage.delete_prefix(self._data())
-        storage.delete_prefix(self._path("waves"))
+        """Drops what the run staged and did not publish; raises nothing where there is nothing."""
+        published = {number: self._path("judged", f"{number}.json") for number in self.done()}
+        self.staged = {number: Judged.model_validate_json(storage.read(kept)) for number, kept in published.items()}
+        self._clean()
+        if not published:
+            storage.delete_prefix(self._data())
 
     def _most(self) -> int:
         """Items of the largest wave, as far as is known: before there is a plan it may be all of them."""

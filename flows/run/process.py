@@ -73,15 +73,17 @@ def publish(warehouse: str, run_id: str, why: str, reporter: Reporter | None = N
 
 
 def discard(warehouse: str, run_id: str) -> Record:
-    """Drops what an unpublished run staged."""
+    """Drops what a run staged and did not publish; waves that are published stay, which the record says."""
     runs = Runs(warehouse)
     record = runs.load(run_id)
     with _lease(runs, record):
         driver = Driver(record, runs)
-        if record.status == State.PUBLISHED or driver.done():
-            raise ConfigurationError(f"run {run_id} is published, in part at least; it cannot be discarded")
+        done, plan = driver.done(), runs.plan(run_id)
+        waves = done.union(wave.number for wave in plan.waves) if plan else done
+        if record.status == State.PUBLISHED or (done and (WHOLE_RUN in done or waves == done)):
+            raise ConfigurationError(f"run {run_id} is published; it cannot be discarded")
         driver.discard()
-        driver.end(State.DISCARDED)
+        driver.end(State.DISCARDED, f"{len(done)} of its {len(waves)} waves stay published" if done else None)
     return record
 
 
@@ -185,7 +187,7 @@ def _what_now(driver: Driver) -> str:
     return (
         f'{published}; look with `swath sql "SELECT * FROM checks WHERE NOT success"`, then '
         f'`swath publish --run {driver.run_id} --force "why"`'
-        + ("" if done else f" or `swath discard --run {driver.run_id}`")
+        f" or `swath discard --run {driver.run_id}`"
     )
 
 

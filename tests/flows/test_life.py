@@ -294,9 +294,31 @@ def test_waves_that_pass_are_published_beside_one_that_fails(house: House, monke
         house.run(pipeline(publish="wave"), partition_by="{site}")
     assert {row["partition"] for row in house.rows()} == {"site=a", "site=c"}
     record = house.runs.all()[0]
-    with pytest.raises(ConfigurationError, match="in part"):
-        process.discard(house.warehouse, record.run_id)
     assert process.publish(house.warehouse, record.run_id, "known").ok == 10
+    house.check()
+
+
+def test_of_a_run_that_is_published_in_part_the_rest_is_discarded(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "WAVE_ITEMS", 5)
+    house.put(*(f"{site}/{number}.txt" for site in "ac" for number in range(5)))
+    house.put(*(f"b/{number}.txt" for number in range(5)), content="bad")
+    with pytest.raises(AuditFailed, match="swath discard"):
+        house.run(pipeline(publish="wave"), partition_by="{site}")
+    before = house.rows()
+    record = process.discard(house.warehouse, house.runs.all()[0].run_id)
+    assert (record.status, record.error) == (State.DISCARDED, "2 of its 3 waves stay published")
+    assert (record.ok, record.rejected) == (10, 0)
+    assert house.rows() == before
+    assert {row["partition"] for row in before} == {"site=a", "site=c"}
+    kept = {one.uri for one in storage.list_objects(house.lake.data_prefix("toy"))}
+    assert kept == {file.path for file in house.lake.files("toy")}
+    assert "waves/" not in house.staged(record.run_id)
+    with pytest.raises(ConfigurationError, match="nothing to resume"):
+        house.resume(record.run_id)
+    house.put(*(f"b/{number}.txt" for number in range(5)))
+    assert house.run(pipeline(publish="wave"), partition_by="{site}").items == 5
     house.check()
 
 
