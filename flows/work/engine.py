@@ -202,11 +202,11 @@ def _end_workers() -> None:
     import ray
     from ray._private.state import actors
 
-    core = ray._private.worker.global_worker.core_worker
-    for name, actor in actors(job_id=core.get_current_job_id()).items():
+    worker: Any = ray._private.worker.global_worker
+    for name, actor in actors(job_id=worker.current_job_id).items():
         if RayWorker.__name__ in actor["ActorClassName"] and actor["State"] != "DEAD":
             with suppress(Exception):  # it has ended by now
-                core.kill_actor(ray.ActorID.from_hex(name), True)
+                worker.core_worker.kill_actor(ray.ActorID.from_hex(name), True)
 
 
 def _failure(error: BaseException) -> SwathError:
