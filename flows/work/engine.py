@@ -159,10 +159,11 @@ class RayWorker:
         rows = self.worker(items)
         if self.stage.last:
             stage_rows(self.rows, block, rows)
+            result = pa.table({BLOCK: [block]})
+        else:
+            result = rows.append_column(BLOCK, pa.array([block] * len(rows)))
         self.worker.done()
-        return (
-            pa.table({BLOCK: [block]}) if self.stage.last else rows.append_column(BLOCK, pa.array([block] * len(rows)))
-        )
+        return result
 
 
 @contextmanager
