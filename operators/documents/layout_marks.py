@@ -53,8 +53,8 @@ def marks(sheet: Sheet, known: Sequence[Region]) -> list[Region]:
     """Stamps, signatures and logos, beside the tables and boxes that are known."""
     lines, short = rulings(sheet, *LONG), rulings(sheet)
     for x_min, y_min, x_max, y_max in ([round(side) for side in grown(region.box, 4)] for region in known):
-        part = (slice(max(0, y_min), max(0, y_max)), slice(max(0, x_min), max(0, x_max)))
-        lines[part] = cv2.bitwise_or(lines[part], short[part])
+        place = (slice(max(0, y_min), max(0, y_max)), slice(max(0, x_min), max(0, x_max)))
+        lines[place] = cv2.bitwise_or(lines[place], short[place])
     thick = cv2.dilate(lines, np.ones((3, 3), np.uint8))
     drawing = cv2.bitwise_and(sheet.ink, cv2.bitwise_not(thick))
     stamps = _stamps(sheet, drawing)
