@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from swath.operators.core.base import Item, Resources
-from swath.operators.documents import fields_checks, fields_items, fields_money, fields_parties
+from swath.operators.documents import fields_addresses, fields_checks, fields_items, fields_money, fields_parties
 from swath.operators.documents.by_document import DocumentOperator
 from swath.operators.documents.cells import Page, document
 from swath.operators.documents.fields_items import ItemColumns
@@ -127,7 +127,7 @@ class Reader:
         found: dict[str, Choice] = {}
         if "issuer" in by_type:
             name, lines = fields_parties.issuer(labelled)
-            address = fields_parties.address(lines, labelled)[0] if "address" in by_type else None
+            address = fields_addresses.address(lines, labelled)[0] if "address" in by_type else None
             if name is not None:
                 found[by_type["issuer"]] = name
             if address is not None:

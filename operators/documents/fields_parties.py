@@ -1,45 +1,29 @@
-"""Who wrote a paper, where they are, and to whom: names and addresses by where they stand and what they look like."""
+"""Who wrote a paper and to whom: names by where they stand and what they look like."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from swath.operators.documents import identifiers
-from swath.operators.documents.cells import Box, Cell, Page, fold
+from swath.operators.documents.cells import Cell, Page, fold
 from swath.operators.documents.dates import dates
+from swath.operators.documents.fields_addresses import (
+    HEAD,
+    Line,
+    address_like,
+    count,
+    is_registration,
+    mended,
+    plain,
+    union,
+)
 from swath.operators.documents.fields_labels import Hit, Labelled
 from swath.operators.documents.fields_values import Choice
 from swath.operators.documents.shapes import pattern, spans
 from swath.operators.documents.templates import FieldTemplate, words
 
-HEAD = 18
-"""Rows of the first page among which a name is looked for."""
-LONGEST = 8
-"""Lines of an address."""
 _REGISTRATION = pattern(r" ?[(\[][^()\[\]]{0,40}[0-9][^()\[\]]{0,40}[)\]]? *[.,]?$| +[A-Z]{0,3}[0-9]{5,}[- ]?[A-Z]?$")
 """A registration number after a company's name."""
-_POSTCODE = pattern(
-    r"\b(?:[A-Z]{1,2}[- ]?)?[0-9]{4,6}\b|\b[0-9]{4} ?[A-Z]{2}\b|\b[A-Z]{1,2}[0-9][0-9A-Z]? ?[0-9][A-Z]{2}\b"
-)
-_NUMBER = pattern(r"\b[0-9]+[A-Za-z]?(?:[-/][0-9A-Za-z]+)*\b")
-
-
-@dataclass(frozen=True)
-class Line:
-    """Neighbouring cells of a row that read as one line, without its registration number and leading label."""
-
-    cell: Cell
-    text: str
-    row: int
-    start: int = 0
-    marked: bool = False
-    """A word like `owned by` stands before it."""
-
-    @property
-    def box(self) -> Box | None:
-        return self.cell.box(self.start, self.start + len(self.text))
 
 
 def issuer(labelled: Labelled) -> tuple[Choice | None, list[Line]]:
@@ -56,13 +40,13 @@ def issuer(labelled: Labelled) -> tuple[Choice | None, list[Line]]:
     if not scored:
         return None, []
     top, score = max(scored, key=lambda pair: pair[1])
-    name = _plain(top.text)
-    rest = [s for line, s in scored if _plain(line.text) != name]
+    name = plain(top.text)
+    rest = [s for line, s in scored if plain(line.text) != name]
     lines = [top, *_continued(top, labelled)]
     raw = " ".join(line.text for line in lines)
-    text = _mended(raw)
+    text = mended(raw)
     read = min(line.cell.confidence(line.start, line.start + len(line.text)) for line in lines)
-    box = _union([line.box for line in lines])
+    box = union([line.box for line in lines])
     return Choice("issuer", text, raw, top.cell, box, score, score - max(rest, default=0.0), read), lines
 
 
@@ -102,8 +86,8 @@ def _named(line: Line, page: Page, labelled: Labelled, domains: frozenset[str]) 
     """How much a line looks like the name of who wrote the paper; 0 or less: not at all."""
     cell, text = line.cell, line.text
     form = _ends_in(text, "legal_forms")
-    firm = _count(text, "business")
-    if _count(text, "not_address") and not form:
+    firm = count(text, "business")
+    if count(text, "not_address") and not form:
         return 0.0
     if any(hit.weight >= 2 and hit.start < 2 for hit in labelled.hits(cell)) and not (form or line.marked):
         return 0.0
@@ -122,15 +106,16 @@ def _named(line: Line, page: Page, labelled: Labelled, domains: frozenset[str]) 
     score += 1.0 if line.marked else 0.0
     score += 0.6 if firm else 0.0
     score += min(0.5 * (cell.height / page.letter - 1.0), 1.2) if top else 0.0
-    below = [_address_like(c) for row in page.rows[cell.row + 1 : cell.row + 4] for c in row if c.overlaps(cell)]
+    below = [address_like(c) for row in page.rows[cell.row + 1 : cell.row + 4] for c in row if c.overlaps(cell)]
     score += 0.8 if any(below) else 0.0
-    score -= 1.2 if _address_like(cell) and not form else 0.0
+    score -= 1.2 if address_like(cell) and not form else 0.0
+    score -= 1.5 if text[-1:].isdigit() and not form else 0.0  # as a street ends
     score -= 0.5 if letters and text == text.lower() else 0.0
     score -= 0.8 if letters < 4 else 0.0
     score -= 0.6 if cell.confidence(line.start, line.start + len(text)) < 0.7 else 0.0
     score -= 4.0 if _is_customer(cell, labelled) else 0.0
     score += (
-        1.2 if _plain(text[: len(text) - (form if form == _ends_in(text, "legal_forms") else 0)]) in domains else 0.0
+        1.2 if plain(text[: len(text) - (form if form == _ends_in(text, "legal_forms") else 0)]) in domains else 0.0
     )
     score += 1.6 if form and not top and _beside_bank(cell, labelled) else 0.0
     return score
@@ -142,8 +127,8 @@ def _domains(labelled: Labelled) -> frozenset[str]:
     for cell in labelled.cells:
         for one in identifiers.webs(cell.text):
             host = one.value.partition("//")[2] or one.value
-            found |= {_plain(part) for part in host.partition("/")[0].split(".")[:-1]}
-        found |= {_plain(one.value.partition("@")[2].partition(".")[0]) for one in identifiers.mails(cell.text)}
+            found |= {plain(part) for part in host.partition("/")[0].split(".")[:-1]}
+        found |= {plain(one.value.partition("@")[2].partition(".")[0]) for one in identifiers.mails(cell.text)}
     return frozenset(name for name in found if len(name) >= 4)
 
 
@@ -201,153 +186,13 @@ def _continued(line: Line, labelled: Labelled) -> list[Line]:
     if _form_below(line, labelled):
         return [below]
     like = 0.75 < below.cell.height / line.cell.height < 1.33
-    plain = not any(c.isdigit() or c in ",:;@" for c in below.text) and not _count(below.text, "not_address")
-    plain = (
-        plain
-        and not labelled.hits(below.cell)
-        and not _count(below.text, "streets")
-        and not _count(below.text, "regions")
+    bare = not any(c.isdigit() or c in ",:;@" for c in below.text) and not count(below.text, "not_address")
+    bare = (
+        bare and not labelled.hits(below.cell) and not count(below.text, "streets") and not count(below.text, "regions")
     )
     after = line.cell.page.below(below.cell)
-    ends = after is not None and (_address_like(after) or _is_registration(after.text))
-    return [below] if like and plain and ends and not _ends_in(below.text, "legal_forms") else []
-
-
-def _is_registration(text: str) -> bool:
-    digits = sum(c.isdigit() for c in text)
-    return digits >= 5 and digits > 2 * sum(c.isalpha() for c in text)
-
-
-def address(name: Sequence[Line], labelled: Labelled) -> tuple[Choice | None, list[Line]]:
-    """The address of who wrote the paper: the lines under the name that look like one, else those of the page's head
-    that do."""
-    if not name:
-        return None, []
-    found = _block(name[-1].cell, labelled, name[-1].row + 1)
-    if _evidence(found) < 2:
-        page = labelled.pages[0]
-        blocks = [found]
-        heads = [row[0] for row in page.rows[:HEAD] if page.depth(row[0]) < 0.4 and _address_like(row[0])]
-        blocks += [_block(head, labelled, head.row) for head in heads]
-        found = max(blocks, key=_evidence)
-    if not _evidence(found) or sum(len(line.text) for line in found) < 8:
-        return None, []
-    return _joined("issuer_address", found, 1.0 + 0.5 * min(_evidence(found), 4)), found
-
-
-def _evidence(lines: Sequence[Line]) -> float:
-    """How much lines look like an address."""
-    text = " ".join(line.text for line in lines)
-    codes = sum(1 for _ in spans(_POSTCODE, text))
-    return (
-        2.0 * bool(codes) + min(_count(text, "streets"), 3) + 0.5 * ("," in text) + 0.5 * bool(_count(text, "regions"))
-    )
-
-
-def _joined(name: str, lines: list[Line], score: float) -> Choice:
-    text = ""
-    for line in lines:
-        text += (" " if text else "") + line.text
-    text = _mended(text.strip(" .,;:-"))
-    read = min(line.cell.confidence(line.start, line.start + len(line.text)) for line in lines)
-    sure = score + 0.4 * sum(any(True for _ in spans(_POSTCODE, line.text)) for line in lines[:5])
-    return Choice(name, text, text, lines[0].cell, _union([line.box for line in lines]), sure, sure, read)
-
-
-def _block(head: Cell, labelled: Labelled, first: int) -> list[Line]:
-    """The lines of an address below a cell: from the first that looks like one, to the first that cannot be."""
-    page, found, skipped = head.page, list[Line](), 0
-    last_y, step = head.y, 0.0
-    for row in page.rows[first : first + LONGEST + 4]:
-        cells = [cell for cell in row if cell.overlaps(head) or any(cell.overlaps(line.cell) for line in found[-1:])]
-        if not cells:
-            continue
-        cell = cells[0]
-        line = _address_line(cells, labelled)
-        if found and cell.y - last_y > (2.0 * step if step else 4.5 * page.letter):
-            break
-        if line is None:
-            if found:
-                break
-            skipped += 1
-            if skipped > 4:
-                break
-            continue
-        if not found and not _starts(line):
-            skipped += 1
-            if skipped > 4:
-                break
-            continue
-        if found:
-            step = max(step, cell.y - last_y)
-        found.append(line)
-        last_y = cell.y
-        if len(found) >= LONGEST:
-            break
-    return found
-
-
-def _address_line(cells: Sequence[Cell], labelled: Labelled) -> Line | None:
-    """The line where it could be one of an address; None for telephone, tax number, titles, dates."""
-    cell = cells[0]
-    text, start = cell.text, 0
-    for begin, end in spans(words().patterns["address_prefix"], cell.folded):
-        if begin <= 1 and cell.text[end : end + 2].lstrip()[:1] in (":", "."):
-            start = end
-            break
-    while start < len(text) and not text[start].isalnum():
-        start += 1
-    stop = _stop(cell, start)
-    if stop is not None:
-        text = text[:stop].rstrip(" ,;(-")
-        if len(text) - start < 12:
-            return None
-    rest = text[start:].rstrip()
-    if (
-        not rest
-        or dates(rest)
-        or identifiers.mails(rest)
-        or identifiers.webs(rest)
-        or cell.confidence(start, len(text)) < 0.5
-    ):
-        return None
-    if rest[:1] + rest[-1:] == "()" or (text[:1] == "(" and text.rstrip()[-1:] == ")"):
-        return None
-    called = any(sum(c.isdigit() for c in one.value) >= 9 for one in identifiers.phones(rest))
-    place = any(True for _ in spans(_POSTCODE, rest)) and any(c.isalpha() for c in rest)
-    if called or (not place and sum(c.isalpha() for c in rest) < 3) or _is_registration(rest):
-        return None
-    return Line(cell, rest, cell.row, start)
-
-
-def _stop(cell: Cell, start: int) -> int | None:
-    """Where the part of a line begins that is no address: a telephone, a tax number."""
-    for begin, end in spans(words().patterns["not_address"], cell.folded):
-        whole = not cell.text[begin - 1 : begin].isalnum() and not cell.text[end : end + 1].isalpha()
-        if begin >= start and whole:
-            return begin
-    return None
-
-
-def _starts(line: Line) -> bool:
-    """A line with which an address may begin: a number first, a word for a street, places with commas, or a number
-    last and the place with its code below."""
-    text = line.text
-    if text[:1].isdigit() or _count(text, "streets") or "," in text:
-        return True
-    if not any(end == len(text) for _, end in spans(_NUMBER, text)):
-        return False
-    after = line.cell.page.below(line.cell)
-    return after is not None and any(True for _ in spans(_POSTCODE, after.text))
-
-
-def _address_like(cell: Cell) -> bool:
-    if any(True for _ in spans(words().patterns["not_address"], cell.folded)):
-        return False
-    numbers = any(True for _ in spans(_NUMBER, cell.text))
-    return (numbers and bool(_count(cell.text, "streets"))) or (
-        any(True for _ in spans(_POSTCODE, cell.text)) and cell.has_letters
-    )
+    ends = after is not None and (address_like(after) or is_registration(after.text))
+    return [below] if like and bare and ends and not _ends_in(below.text, "legal_forms") else []
 
 
 def party(name: str, template: FieldTemplate, labelled: Labelled) -> Choice | None:
@@ -364,7 +209,7 @@ def party(name: str, template: FieldTemplate, labelled: Labelled) -> Choice | No
     found.sort(key=lambda pair: -pair[0])
     score, line = found[0]
     read = line.cell.confidence(line.start, line.start + len(line.text))
-    rest = [s for s, other in found if _plain(other.text) != _plain(line.text)]
+    rest = [s for s, other in found if plain(other.text) != plain(line.text)]
     return Choice(name, line.text, line.text, line.cell, line.box, score, score - max(rest, default=0.0), read)
 
 
@@ -395,14 +240,6 @@ def _is_name(text: str) -> bool:
     return letters >= 3 and letters > 2 * sum(character.isdigit() for character in text)
 
 
-def _count(text: str, kind: str) -> int:
-    folded = fold(text)
-    return sum(
-        not text[start - 1 : start].isalnum() and not text[end : end + 1].isalpha()
-        for start, end in spans(words().patterns[kind], folded)
-    )
-
-
 def _ends_in(text: str, kind: str) -> int:
     """How many letters of a text, at its end, are one of the words; 0: none."""
     folded = fold(text)
@@ -414,36 +251,12 @@ def _ends_in(text: str, kind: str) -> int:
     return 0
 
 
-_ZERO = pattern(r"\b(?:[A-Z]+0[A-Z]*|0[A-Z]+|0)\b")
-_LETTER_O = pattern(r"\b[0-9]*[0-9]{2}O[0-9]*\b|\b[0-9]*O[0-9]{2}[0-9]*\b")
-
-
-def _mended(text: str) -> str:
-    """With the letter O among digits as a zero, and a zero among letters as an O."""
-    for regex, wrong, right in ((_LETTER_O, "O", "0"), (_ZERO, "0", "O")):
-        for start, end in spans(regex, text):
-            text = text[:start] + text[start:end].replace(wrong, right) + text[end:]
-    return text
-
-
 @cache
 def _forms() -> frozenset[str]:
-    return frozenset(_plain(form) for form in words().legal_forms)
+    return frozenset(plain(form) for form in words().legal_forms)
 
 
 def _is_form(text: str) -> bool:
     """Whether a short one is really written so: `Sri` is no `Srl`, though OCR confuses the letters."""
-    plain = _plain(text)
-    return len(plain) > 3 or plain in _forms()
-
-
-def _plain(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
-
-
-def _union(boxes: Sequence[Box | None]) -> Box | None:
-    known = [box for box in boxes if box is not None]
-    if not known:
-        return None
-    columns = list(zip(*known, strict=True))
-    return min(columns[0]), min(columns[1]), max(columns[2]), max(columns[3])
+    letters = plain(text)
+    return len(letters) > 3 or letters in _forms()
