@@ -117,7 +117,7 @@ def tiny_classifier() -> Path:
 @cache
 def small_reference() -> Path:
     """A table of orders."""
-    path = Path(mkdtemp(prefix="swath-test-")) / "orders.csv"
+    path = MODELS.path / "orders.csv"
     path.write_text("number,vendor,amount\nPO-0017,Acme Corp,119.00\n")
     return path
 
