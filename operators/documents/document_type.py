@@ -31,7 +31,7 @@ TITLE, WORD, SHAPE = 3.0, 0.8, 3.0
 """Evidence of a title in the upper part of the first page, of a word anywhere, of a shape."""
 MOST_WORDS = 5
 TEMPERATURE = 1.0
-"""Of the softmax over the evidence; above 1: less sure. Chosen, not fitted: too few papers of most types are at hand."""
+"""Of the softmax over the evidence; above 1: less sure. Chosen, not fitted: most types have too few papers here."""
 
 
 class _Model(BaseModel):
