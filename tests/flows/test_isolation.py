@@ -121,6 +121,7 @@ def test_workers_that_die_while_loading_are_not_started_for_ever(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_workers_that_die_between_items_are_not_started_for_ever(tmp_path: Path) -> None:
     culprit = poison("Unwritable", on={"0009": "when its block is turned into a table"})
     work = make_work(tmp_path / "run", draw(tmp_path / "in", 32), [culprit])
