@@ -23,6 +23,7 @@ RUNS = (
     Column("waves", pa.int64(), "Waves the run was cut into", "waves"),
     Column("seconds", pa.float64(), "Time from start to end", "seconds"),
     Column("throughput", pa.float64(), "Items over seconds", "items/s"),
+    Column("first_pass_rate", pa.float64(), "Share of its documents that needed nobody, 0 to 1; null where none"),
     Column("error", pa.string(), "Why it failed; null where it did not"),
     Column("forced_reason", pa.string(), "Why somebody published it against the audit; null where nobody did"),
 )

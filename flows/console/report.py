@@ -189,6 +189,9 @@ def print_record(console: Console, record: Record) -> None:
     for index, (reason, count) in enumerate(record.reasons.items()):
         grid.add_row("" if index else "rejected", f"{count:,} {reason}")
     rate = f", {record.throughput:,.1f} items/s" if record.items and record.throughput >= 0.05 else ""
+    if record.first_pass_rate is not None:
+        rest = "" if record.first_pass_rate == 1 else "; for the others [cyan]swath review list[/]"
+        grid.add_row("review", f"{record.first_pass_rate:.0%} of the documents need nobody{rest}")
     grid.add_row("took", human_seconds(record.seconds) + rate)
     if record.items and record.phases:
         _add(grid, console, "", [f"{name} {human_seconds(spent)}" for name, spent in record.phases.items()])

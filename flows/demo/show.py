@@ -33,9 +33,10 @@ QUESTIONS = {
         SELECT partition, count(*) AS photos, round(avg(vegetation_fraction), 3) AS green,
                round(min(altitude_m), 1) AS lowest_m
         FROM survey.items WHERE status = 'ok' GROUP BY partition ORDER BY partition""",
-    "Which documents mention a total, and what does the line say?": """
-        SELECT parse_filename(source_uri) AS document, page, text, round(confidence, 2) AS confidence
-        FROM documents.lines WHERE regexp_matches(lower(text), '^(grand )?total') ORDER BY ALL LIMIT 8""",
+    "What do the documents come to?": """
+        SELECT parse_filename(source_uri) AS document, document_type AS type, issuer, document_number AS number,
+               total, currency, to_review
+        FROM documents.documents WHERE total IS NOT NULL ORDER BY document LIMIT 12""",
     "Which photos should not be used, and why?": """
         SELECT parse_filename(source_uri) AS photo, quality_reasons AS reasons, round(sharpness, 2) AS sharpness
         FROM photos.items WHERE quality_verdict = 'poor' ORDER BY photo""",

@@ -40,6 +40,7 @@ from swath.infra.lake import Cell, DataFile, Lake, Stale
 from swath.infra.lease import Lease
 from swath.schemas.checks import AuditReport, AuditRequest
 from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, RunLocked
+from swath.schemas.review import is_reviewed
 
 BLOCKS_A_WORKER = 8
 ATTEMPTS = 5
@@ -298,6 +299,10 @@ class Driver:
         if state == State.PUBLISHED:
             self.record.items = self.record.ok + self.record.rejected
             self.record.snapshot_id = self.lake.snapshot_of(self.table, self.run_id, max(self.done()))
+            if is_reviewed(self.bound.schema):
+                from swath.flows.review.desk import first_pass_rate
+
+                self.record.first_pass_rate = first_pass_rate(self.runs.warehouse, self.table, self.run_id)
         crash_point("finishing")
         if state in (State.PUBLISHED, State.NOTHING):
             self._clean()

@@ -86,6 +86,8 @@ class Record(BaseModel):
     """By step: seconds of all items, over all workers."""
     phases: dict[str, float] = {}
     """By phase (manifest, plan, execute, settle, audit, publish): seconds."""
+    first_pass_rate: float | None = None
+    """Share of its documents about which nobody has anything to decide; None where it reads no fields."""
     max_rejects: float = 0
     error: str | None = None
     forced_reason: str | None = None

@@ -55,7 +55,7 @@ class Ocr(ItemOperator):
     """Tesseract's page segmentation mode, where it finds the lines; 4 is one column of text of variable sizes."""
     text_layer: bool = True
     """Whether a PDF page that carries good text of its own is taken at its word, with confidence 1."""
-    resources: Resources = Resources(memory_bytes=512 << 20, batch=4)
+    resources: Resources = Resources(memory_bytes=1 << 30, batch=4)
 
     def inputs(self) -> tuple[Column, ...]:
         return (PIXELS, TO_SOURCE, BYTES, *_OF_A_PDF) if self.text_layer else (PIXELS, TO_SOURCE)
