@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,16 @@ def draw_folder(folder: Path, seed: int) -> dict[str, Any]:
         write(folder / name, content)
     said = {name: document.truth() for name, document in documents.items()}
     return {"files": len(contents), "items": pages + len(rejects), "rejects": rejects, "documents": said}
+
+
+def expected(said: dict[str, Any]) -> str:
+    """What an office expects to be billed for, as CSV: of the drawn invoices one is dearer than it should be, and one
+    was never ordered."""
+    invoices = [truth for _, truth in sorted(said.items()) if truth["kind"] == "invoice"]
+    rows = [f"{truth['number']},{truth['vendor']},{truth['total']}" for truth in invoices[:-2]]
+    dearer = invoices[-2]
+    rows.append(f"{dearer['number']},{dearer['vendor']},{Decimal(dearer['total']) - 100}")
+    return "\n".join(["invoice,vendor,amount", *rows, ""])
 
 
 def _columns(y: float, description: str, quantity: str, price: str, amount: str) -> list[Text]:

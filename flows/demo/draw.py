@@ -18,7 +18,8 @@ FOLDERS = {"survey": survey.draw_folder, "documents": documents.draw_folder, "ph
 
 
 def draw(destination: Path, seed: int = 7) -> dict[str, Any]:
-    """Draws `survey/`, `documents/`, `photos/` and `truth.json` below `destination`; the same seed, the same bytes.
+    """Draws `survey/`, `documents/`, `photos/`, `expected.csv` (the invoices that were ordered) and `truth.json` below
+    `destination`; the same seed, the same bytes.
 
     Files that are there and right are left untouched. Returns what `truth.json` holds: for each folder `files`,
     `items` (pages counted), `rejects` (path in the folder to reason), `reasons` (reason to number of rejects),
@@ -34,6 +35,7 @@ def draw(destination: Path, seed: int = 7) -> dict[str, Any]:
             continue
         said = draw_folder(folder, seed)
         truth[name] = said | {"reasons": dict(Counter(said["rejects"].values())), "digests": _digests(folder)}
+    write(destination / "expected.csv", documents.expected(truth["documents"]["documents"]).encode())
     write(destination / "truth.json", json.dumps(truth, indent=1).encode())
     return truth
 
