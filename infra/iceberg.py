@@ -1,0 +1,158 @@
+"""Iceberg tables: the catalog, how a table is made and grows, its schema in our types. Errors are PyIceberg's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from swath.infra import storage
+from swath.infra.settings import settings
+from swath.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog as Catalog
+    from pyiceberg.table import Table as Table
+
+NAMESPACE = "swath"
+TRIES = 20
+LAYOUT = ("partition", "bucket")
+"""The columns by which every table is partitioned, by their value."""
+PROPERTIES = {
+    "commit.retry.num-retries": "0",  # with it, two drivers adding the same file both succeed and rows double
+    "commit.manifest-merge.enabled": "true",  # publishing stays as fast at wave 800 as at wave 8
+    "commit.manifest.min-count-to-merge": "20",
+    "commit.manifest.target-size-bytes": "262144",  # some 500 files: what one publish may have to rewrite
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+}
+NAME_MAPPING = "schema.name-mapping.default"
+
+
+def tries(*errors: type[BaseException], count: int = TRIES, reraise: bool = False) -> Retrying:
+    """Attempts with growing waits between them, for as long as one of the errors comes."""
+    wait = wait_exponential_jitter(initial=0.05, max=2, jitter=0.2)
+    return Retrying(retry=retry_if_exception_type(errors), wait=wait, stop=stop_after_attempt(count), reraise=reraise)
+
+
+def open_catalog(warehouse: str) -> Catalog:
+    """The catalog of a warehouse: what SWATH_CATALOG names, or a file of its own."""
+    from pyiceberg.catalog import load_catalog
+    from sqlalchemy.exc import OperationalError
+
+    options = settings()
+    local = storage.local_path(warehouse) if storage.is_local(warehouse) else None
+    properties = {"warehouse": warehouse, **options.catalog_for(warehouse, local)}
+    if storage.scheme_of(warehouse) == "s3":  # credentials: both clients read the environment themselves
+        properties |= {"s3.region": options.s3_region, "s3.connect-timeout": "5", "s3.request-timeout": "60"}
+        if options.s3_endpoint:
+            properties["s3.endpoint"] = options.s3_endpoint
+    if local:
+        local.mkdir(parents=True, exist_ok=True)
+    elif not options.catalog:
+        (options.home_path() / "catalogs").mkdir(parents=True, exist_ok=True)
+    for trial in tries(OperationalError, count=4, reraise=True):  # two processes may be making its tables at once
+        with trial:
+            return load_catalog(NAMESPACE, **properties)
+    raise AssertionError("unreachable")
+
+
+def table_names(catalog: Catalog) -> list[str]:
+    """The names of the tables, sorted."""
+    from pyiceberg.exceptions import NoSuchNamespaceError
+
+    try:
+        return sorted(name for *_, name in catalog.list_tables(NAMESPACE))
+    except NoSuchNamespaceError:
+        return []
+
+
+def load_table(catalog: Catalog, name: str) -> Table | None:
+    """The table as it stands; None where there is none."""
+    from pyiceberg.exceptions import NoSuchTableError
+
+    try:
+        return catalog.load_table((NAMESPACE, name))
+    except NoSuchTableError:
+        return None
+
+
+def ensure(catalog: Catalog, name: str, schema: pa.Schema, properties: Mapping[str, str], location: str) -> None:
+    """Creates the table at a URI, or lets it grow. Raises ConfigurationError for a change that is impossible, and
+    tenacity.RetryError after 20 changes that others made first."""
+    from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+    from sqlalchemy.exc import IntegrityError
+
+    wanted = {**PROPERTIES, **properties}
+    for trial in tries(CommitFailedException, TableAlreadyExistsError, IntegrityError):
+        with trial:
+            table = load_table(catalog, name) or _create(catalog, name, schema, wanted, location)
+            _evolve(table, schema, wanted)
+
+
+def _create(catalog: Catalog, name: str, schema: pa.Schema, properties: dict[str, str], location: str) -> Table:
+    from pyiceberg.partitioning import PartitionField, PartitionSpec
+    from pyiceberg.transforms import IdentityTransform
+
+    catalog.create_namespace_if_not_exists(NAMESPACE)
+    iceberg = _schema(name, schema)
+    spec = PartitionSpec(*(
+        PartitionField(iceberg.find_field(column).field_id, 1000 + position, IdentityTransform(), column)
+        for position, column in enumerate(LAYOUT)
+    ))  # fmt: skip
+    return catalog.create_table((NAMESPACE, name), iceberg, location, spec, properties=properties)
+
+
+def _evolve(table: Table, schema: pa.Schema, properties: dict[str, str]) -> None:
+    from pyiceberg.exceptions import ResolveError, ValidationError
+
+    name = table.name()[-1]
+    with table.transaction() as transaction:
+        changed = {key: value for key, value in properties.items() if table.properties.get(key) != value}
+        if NAME_MAPPING not in table.properties:  # how staged files, which have no field ids, are read
+            changed[NAME_MAPPING] = table.schema().name_mapping.model_dump_json()
+        if changed:
+            transaction.set_properties(changed)
+        try:
+            with transaction.update_schema() as update:
+                update.union_by_name(_schema(name, schema))
+        except (ValueError, ResolveError, ValidationError) as error:
+            raise ConfigurationError(
+                f"table {name} cannot take the new columns: {error}; give the step or the table another name"
+            ) from error
+
+
+def _schema(name: str, schema: pa.Schema) -> Any:
+    """The Iceberg schema with ids of its own. Raises ConfigurationError for a type that Iceberg does not have."""
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.schema import assign_fresh_schema_ids
+
+    missing = [column for column in LAYOUT if column not in schema.names]
+    if missing:
+        raise ConfigurationError(f"table {name} needs the columns {', '.join(missing)}")
+    try:
+        return assign_fresh_schema_ids(Catalog._convert_schema_if_needed(schema))
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"table {name}: {error}") from error
+
+
+def plain_field(field: pa.Field) -> pa.Field:
+    """The field with no metadata but its doc, and the types we write: PyIceberg gives every string 64-bit offsets."""
+    doc = (field.metadata or {}).get(b"doc")
+    return pa.field(field.name, _plain_type(field.type), field.nullable, {b"doc": doc} if doc else None)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([plain_field(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(plain_field(kind.key_field), plain_field(kind.item_field))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(plain_field(kind.value_field))
+    return kind
