@@ -107,10 +107,10 @@ def next_(
         print("null") if as_json else out.print("nothing to decide")
         return
     row = rows[0]
-    if crop is not None:
-        from swath.flows.review.crops import crop as cut
-
-        crop.write_bytes(cut(warehouse, row).jpeg)
+    if crop is not None and (picture := _pictures(warehouse, outline=True)(row)):
+        crop.write_bytes(picture.jpeg)
+    else:
+        crop = None
     if as_json:
         _print_json({**row, "crop": str(crop) if crop else None})
         return
@@ -280,13 +280,13 @@ def _rules(threshold: float | None, require: str | None, fields: str | None) -> 
     return rules if fields is None else replace(rules, fields=field_names(fields))
 
 
-def _pictures(warehouse: str) -> Callable[[dict[str, Any]], Crop | None]:
+def _pictures(warehouse: str, outline: bool = False) -> Callable[[dict[str, Any]], Crop | None]:
     """The crop of a row; none, with a warning, where its source has no picture (any more)."""
     from swath.flows.review.crops import crop
 
     def picture(row: dict[str, Any]) -> Crop | None:
         try:
-            return crop(warehouse, row, outline=False)
+            return crop(warehouse, row, outline=outline)
         except SourceError as error:
             err.print(f"[yellow]without picture:[/] {escape(str(error))}", soft_wrap=True)
             return None
