@@ -27,6 +27,8 @@ class Amount:
     value: Decimal
     decimals: int
     """Digits after the decimal mark; 0 where there is none."""
+    remark: bool = False
+    """In brackets after words, as the base of a tax is: no minus, and seldom what the words mean."""
 
 
 def amounts(text: str) -> list[Amount]:
@@ -60,8 +62,9 @@ def _amount(text: str, start: int, end: int) -> Amount | None:
         return None
     if before.isalpha() and letters:
         return None
-    value, decimals = number(raw)
-    return None if value is None else Amount(start, end, value, decimals)
+    remark = raw[0] == "(" and sum(character.isalpha() for character in text[:start]) > 3
+    value, decimals = number(raw.strip("()") if remark else raw)
+    return None if value is None else Amount(start, end, value, decimals, remark)
 
 
 def number(raw: str) -> tuple[Decimal | None, int]:

@@ -176,6 +176,9 @@ def _rows(page: Page, table: _Table, labelled: Labelled, headless: bool = False)
 
 def _is_sum(row: Sequence[Cell], labelled: Labelled, begun: bool) -> bool:
     """A row of a sum, a payment, or what follows the items."""
+    sums = {hit.name for cell in row for hit in labelled.hits(cell)[:1] if hit.name in SUMS}
+    if begun and len(sums) > 1:
+        return True
     for cell in row[:3]:
         for hit in labelled.hits(cell):
             if hit.name in SUMS and hit.weight >= 2 and hit.start < 4 and begun:

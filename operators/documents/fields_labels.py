@@ -123,14 +123,15 @@ class Labelled:
         for other in reversed(cell.page.rows[cell.row][: cell.column]):
             hits = self.hits(other)
             if hits:
-                return _ranked(other, hits, kind, closeness, len(other.text))
+                taken = kind == "identifier" and same.get(id(other))  # its label has a number of its own
+                return _ranked(other, hits, kind, closeness * (0.3 if taken else 1.0), len(other.text))
             closeness *= 0.75 if same.get(id(other)) else 0.5 if _wordy(other) else 1.0
             if closeness < 0.2:
                 break
         return []
 
     def _above(self, cell: Cell, start: int, kind: str, same: dict[int, int]) -> list[Link]:
-        if start > 3:  # only what begins a cell stands under a head
+        if sum(character.isalpha() for character in cell.text[:start]) > 3:  # more than a currency stands before it
             return []
         page, closeness = cell.page, 0.75
         passed = 0

@@ -19,6 +19,8 @@ ROUNDED = Decimal("0.051")
 """What a sum may be off by where prices are rounded to five cents."""
 KEPT = 8
 """Candidates of each field that are tried with one another."""
+UNLABELLED = 0.3
+"""Score of a net that has no label."""
 RATES = (0.005, 0.35)
 """Tax as a share of the total, from a reduced rate on a few goods to the highest of Europe."""
 
@@ -51,7 +53,25 @@ def money(template: Template, values: Values) -> dict[str, Choice]:
         )[:KEPT]
         for name in wanted
     }
+    if "net" in ranked:
+        ranked["net"] += _unlabelled(found, ranked)
     return _together(ranked)
+
+
+def _unlabelled(found: Sequence[Candidate], ranked: dict[str, list[_Scored]]) -> list[_Scored]:
+    """Amounts that no label calls the net, but that a tax and a total say it is."""
+    sums = {
+        total.value - tax.value
+        for total in ranked.get("total", [])
+        for tax in ranked.get("tax", [])
+        if tax.value > 0 and total.one is not tax.one
+    }
+    known = {id(scored.one) for scored in ranked["net"]}
+    return [
+        _Scored(one, one.value, UNLABELLED)
+        for one in found
+        if isinstance(one.value, Decimal) and one.value in sums and id(one) not in known
+    ][:KEPT]
 
 
 def _score(
@@ -85,7 +105,7 @@ def _score(
         score += 0.2 * depth - (0.4 if one.value <= 0 else 0.0)
     else:
         score += 0.1 * depth - (0.8 if one.value <= 0 else 0.0)
-    if cents and one.decimals != 2:
+    if (cents and one.decimals != 2) or one.remark:
         score -= 1.5
     return score
 
@@ -184,7 +204,8 @@ def currencies(cells: Sequence[Cell], amounts: Sequence[Candidate]) -> list[tupl
                         or after.isalpha()
                         or (not symbol and before.isalnum() and not before.isdigit())
                     )
-                    if spelling == "$" and not cell.text[end:].lstrip()[:1].isdigit():
+                    around = cell.text[end:].lstrip()[:1] + cell.text[:start].rstrip()[-1:]
+                    if spelling == "$" and not any(c.isdigit() for c in around):
                         continue  # read for an S, as often as not
                     if touching or (symbol and spelling == "$" and before in ("A", "C", "S", "Z", "K", "R")):
                         continue

@@ -35,6 +35,7 @@ class Candidate:
     decimals: int = 2
     other: date | None = None
     compact: bool = False
+    remark: bool = False
     links: list[Link] = field(default_factory=list)
 
     @property
@@ -112,7 +113,7 @@ class Values:
         if kind in ("amount", "number"):
             taken = [(one.start, one.end) for one in dates(text)]
             return [
-                Candidate(one.value, cell, one.start, one.end, decimals=one.decimals)
+                Candidate(one.value, cell, one.start, one.end, decimals=one.decimals, remark=one.remark)
                 for one in amounts(text)
                 if not any(start < one.end and one.start < end for start, end in taken)
             ]
