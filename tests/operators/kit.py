@@ -141,7 +141,8 @@ def before(operator: Operator, candidates: Sequence[str] | None = None) -> list[
         if name in ("pixels", "to_source"):
             maker = minimal("decode")
         else:
-            makers = (minimal(op) for op in candidates or built_in())
+            ocr_first = sorted(candidates or built_in(), key=lambda op: op != "ocr")  # several operators read lines
+            makers = (minimal(op) for op in ocr_first)
             maker = next(one for one in makers if name in {column.name for column in one.outputs()})
         if type(maker) not in {type(one) for one in chosen}:
             chosen += [one for one in before(maker) if type(one) not in {type(c) for c in chosen}] + [maker]
