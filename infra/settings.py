@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     review_required: str = ""
     """Fields that every document must have, with commas: `total,document_number`."""
     review_fields: str = ""
-    """The only fields that a person is asked about, with commas; empty: all."""
+    """The only fields that a person is asked about, with commas; empty: those that payments hang on, and any that a
+    check contradicts."""
     storage_patience_s: float = Field(default=120, ge=0)
     """How long an object store that does not answer is tried again, in seconds."""
     storage_attempts: int = Field(default=20, ge=1)

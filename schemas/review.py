@@ -15,6 +15,9 @@ from swath.schemas.views import PLACE, STEP, TABLE, View, literal, quoted, shape
 
 REASONS = ("missing", "failed_check", "low_confidence", "mismatch", "unknown", "retake", "rejected")
 """Why a person must look."""
+SPARED = ("customer", "email", "issuer_address", "phone", "website", "line_items.description", "line_items.quantity")
+"""Fields about whose low confidence nobody is asked unless they are named: no payment hangs on them, and what an item's
+amounts add up to is checked."""
 _OURS = {column.name: column for column in (*MANIFEST, *VERDICT, *DECIDED)}
 _BOX = {
     side: Column(side, pa.float32(), f"{edge} edge of its box in the source picture", "pixels")
@@ -22,19 +25,15 @@ _BOX = {
 }
 VALUE = (
     Column("review_id", pa.string(), "Name of the value: `swath review decide` takes it"),
-    Column(
-        "reason",
-        pa.string(),
-        "Why a person must look: " + ", ".join(REASONS),
-    ),
+    Column("field", pa.string(), "Field it is about; of a match, the first that differs"),
+    Column("value", pa.string(), "The value as it was read; null where there is none"),
+    Column("confidence", pa.float32(), "Probability that it is right, 0 to 1; null where nothing says"),
+    Column("reason", pa.string(), "Why a person must look: " + ", ".join(REASONS)),
     Column("detail", pa.string(), "What is wrong with it, in words"),
     _OURS["object_id"],
     *PLACE,
     STEP,
     _OURS["path"],
-    Column("field", pa.string(), "Field it is about; of a match, the first that differs"),
-    Column("value", pa.string(), "The value as it was read; null where there is none"),
-    Column("confidence", pa.float32(), "Probability that it is right, 0 to 1; null where nothing says"),
     *_BOX.values(),
     _OURS["document_type"],
     _OURS["engine"],
@@ -52,7 +51,8 @@ class Rules:
     required: tuple[str, ...] = ()
     """Fields that every document must have."""
     fields: tuple[str, ...] = ()
-    """The only fields that anybody is asked about, `line_items` for all of an item; empty: all."""
+    """The only fields that anybody is asked about, `line_items` for all of an item; empty: all, but for a low
+    confidence of those that are `SPARED`."""
 
 
 def is_reviewed(schema: pa.Schema) -> bool:
@@ -124,7 +124,9 @@ def _field_values(schema: pa.Schema, steps: Mapping[str, str], rules: Rules) -> 
     sure = "coalesce(element.confidence, 0)"
     agreed = " || ".join(f"coalesce([m.field for m in r.{quoted(name)} if m.outcome = 'matched'], [])"
                          for name in columns_of(schema, MATCHES)) or "[]"  # fmt: skip
-    doubtful = f"{sure} < {rules.threshold} AND NOT list_contains({agreed}, element.name)"
+    spared = ", ".join(map(literal, () if rules.fields else SPARED))
+    unasked = f"regexp_replace(element.name, '\\[\\d+\\]', '') IN ({spared})" if spared else "false"
+    doubtful = f"{sure} < {rules.threshold} AND NOT list_contains({agreed}, element.name) AND NOT {unasked}"
     asked = ", ".join(map(literal, (*rules.fields, *rules.required)))
     matters = f"split_part(element.name, '[', 1) IN ({asked})" if rules.fields else "true"
     for column in columns_of(schema, FIELDS):

@@ -113,7 +113,11 @@ DOCUMENTS = [
     page(
         "unknown.png",
         document_type="receipt",
-        fields=[field("purchase_order", "PO-9"), field("total", "5.00")],
+        fields=[
+            field("purchase_order", "PO-9"),
+            field("total", "5.00"),
+            field("line_items[1].description", "Soap", 0.4),
+        ],
         match_status="unknown",
         matches=[compared("purchase_order", "PO-9", None, "unknown", key=None)],
     ),

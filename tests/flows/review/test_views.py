@@ -76,6 +76,12 @@ def test_only_the_fields_that_matter_are_asked_about(inbox: str) -> None:
     assert "match_status" in paths
 
 
+def test_a_doubtful_description_of_an_item_is_asked_about_only_where_items_are_named(inbox: str) -> None:
+    description = ("unknown.png", "fields.line_items[1].description")
+    assert description not in open_things(inbox)
+    assert description in open_things(inbox, Rules(fields=("line_items",)))
+
+
 def test_nobody_is_asked_about_a_value_that_agrees_with_the_reference_table(inbox: str) -> None:
     asked = open_things(inbox, Rules(threshold=0.99))
     assert ("good.png", "fields.issuer") in asked
