@@ -27,6 +27,7 @@ from swath.flows.console.command import (
     say,
     tell,
 )
+from swath.flows.console.options import HOUSE, Json, Warehouse, examples
 from swath.flows.console.terminal import keep_for_python
 from swath.flows.review.cli import app as review
 from swath.schemas.errors import SwathError
@@ -42,16 +43,8 @@ app = typer.Typer(
 app.add_typer(review, name="review")
 
 
-def _examples(*lines: str) -> str:
-    """The end of a command's help."""
-    return "Examples:\n\n" + "\n\n".join(f"[cyan]{line}[/]" for line in lines)
-
-
 Pipeline = Annotated[str, typer.Argument(help="A shipped pipeline (photos, documents, survey) or a YAML file.")]
 Source = Annotated[str, typer.Argument(help="A folder, a bucket (s3://...), one file, or a Parquet/CSV list of URIs.")]
-Warehouse = Annotated[
-    str, typer.Option(envvar="SWATH_WAREHOUSE", help="Where tables are kept: a folder or s3://bucket/prefix.")
-]
 Include = Annotated[
     list[str] | None, typer.Option(help="Take only paths below the source that match; may be repeated.")
 ]
@@ -66,9 +59,7 @@ Ray = Annotated[
     str, typer.Option(envvar="SWATH_RAY", help="local, auto (what `swath up` started, else local), an ADDRESS, or off.")
 ]
 Direct = Annotated[bool, typer.Option("--direct", help="Without Prefect.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 RunId = Annotated[str, typer.Option("--run", help="Id of the run, as `swath runs` lists it.")]
-HOUSE = "./warehouse"
 
 
 class Rows(StrEnum):
@@ -85,7 +76,7 @@ class Files(StrEnum):
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "swath run photos ./pictures",
         "swath run photos ./pictures --ray off --limit 10",
         "swath run survey s3://flights/2026 --partition-by 'site={site}/dt={date}' --max-rejects 0.05",
@@ -116,7 +107,7 @@ def run(
         tell(lambda: drive(partial(process.start, request)), request.warehouse, as_json)
 
 
-@app.command(epilog=_examples("swath plan documents ./scans", "swath plan photos s3://shop/2026 --limit 1000 --json"))
+@app.command(epilog=examples("swath plan documents ./scans", "swath plan photos s3://shop/2026 --limit 1000 --json"))
 def plan(
     pipeline: Pipeline,
     source: Source,
@@ -141,7 +132,7 @@ def plan(
         preview.print_preview(out, found)
 
 
-@app.command(epilog=_examples("swath resume", "swath resume 20260501T101500-3fa2c1 --ray local"))
+@app.command(epilog=examples("swath resume", "swath resume 20260501T101500-3fa2c1 --ray local"))
 def resume(
     run_id: Annotated[str | None, typer.Argument(help="The run; the latest unfinished one when left out.")] = None,
     warehouse: Warehouse = HOUSE,
@@ -163,7 +154,7 @@ def resume(
         tell(lambda: drive(partial(process.resume, warehouse, run_id, ray=address)), warehouse, as_json)
 
 
-@app.command(epilog=_examples("swath runs", "swath runs --json"))
+@app.command(epilog=examples("swath runs", "swath runs --json"))
 def runs(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """List the runs of a warehouse, the newest first."""
     from swath.flows.console.report import human_seconds, listing, record_json, show
@@ -185,7 +176,7 @@ def runs(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     show(out, table)
 
 
-@app.command(epilog=_examples('swath publish --run 20260501T101500-3fa2c1 --force "the blurred ones are known"'))
+@app.command(epilog=examples('swath publish --run 20260501T101500-3fa2c1 --force "the blurred ones are known"'))
 def publish(
     run_id: RunId,
     force: Annotated[str, typer.Option(help="Why it may be published against its audit; kept with the run.")],
@@ -198,7 +189,7 @@ def publish(
     print_record(process.publish(warehouse, run_id, force), as_json)
 
 
-@app.command(epilog=_examples("swath discard --run 20260501T101500-3fa2c1"))
+@app.command(epilog=examples("swath discard --run 20260501T101500-3fa2c1"))
 def discard(run_id: RunId, warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """Drop what a run has staged and not published."""
     from swath.flows.run import process
@@ -207,7 +198,7 @@ def discard(run_id: RunId, warehouse: Warehouse = HOUSE, as_json: Json = False) 
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         'swath sql "SELECT reject_reason, count(*) FROM rejects GROUP BY ALL"',
         'swath sql "SELECT * FROM photos.items WHERE sharpness > 20" --format parquet -o sharp.parquet',
     )
@@ -225,7 +216,7 @@ def sql(
     write_result(views.sql(warehouse, query), format.value, output)
 
 
-@app.command(epilog=_examples("swath tables", "swath tables --json"))
+@app.command(epilog=examples("swath tables", "swath tables --json"))
 def tables(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """List the views with their rows."""
     from swath.flows.ask import query
@@ -241,7 +232,7 @@ def tables(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     show(out, table)
 
 
-@app.command(epilog=_examples("swath describe items", "swath describe survey.items --json"))
+@app.command(epilog=examples("swath describe items", "swath describe survey.items --json"))
 def describe(
     view: Annotated[str, typer.Argument(help="A view, as `swath tables` lists it.")],
     warehouse: Warehouse = HOUSE,
@@ -265,7 +256,7 @@ def describe(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "swath export items ./out --format csv",
         "swath export survey.items ./map.geojson --format geojson",
         "swath export words s3://shop/words --overwrite",
@@ -293,7 +284,7 @@ def export(
     out.print(f"{done.rows:,} rows in {files} ({size}) at {escape(destination)}{left_out}", soft_wrap=True)
 
 
-@app.command(epilog=_examples("swath rejects", "swath rejects --reason truncated --limit 1000 --json"))
+@app.command(epilog=examples("swath rejects", "swath rejects --reason truncated --limit 1000 --json"))
 def rejects(
     reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
     warehouse: Warehouse = HOUSE,
@@ -311,7 +302,7 @@ def rejects(
     write_result(views.sql(warehouse, query), "json" if as_json else "table")
 
 
-@app.command(epilog=_examples("swath retry", "swath retry --reason timed_out"))
+@app.command(epilog=examples("swath retry", "swath retry --reason timed_out"))
 def retry(
     reason: Annotated[str | None, typer.Option(help="Only items rejected for this reason.")] = None,
     warehouse: Warehouse = HOUSE,
@@ -343,7 +334,7 @@ def retry(
         raise failures[0]
 
 
-@app.command(epilog=_examples("swath up && swath run photos ./pictures && swath status"))
+@app.command(epilog=examples("swath up && swath run photos ./pictures && swath status"))
 def up() -> None:
     """Start a local Prefect server with its UI, a Ray head with its dashboard, and a warm audit worker."""
     from swath.flows.local import services
@@ -353,7 +344,7 @@ def up() -> None:
     print_services(started)
 
 
-@app.command(epilog=_examples("swath down"))
+@app.command(epilog=examples("swath down"))
 def down() -> None:
     """Stop what `swath up` started."""
     from swath.flows.local import services
@@ -363,7 +354,7 @@ def down() -> None:
     out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was up")
 
 
-@app.command(epilog=_examples("swath status", "swath status --json"))
+@app.command(epilog=examples("swath status", "swath status --json"))
 def status(as_json: Json = False) -> None:
     """Show what `swath up` started, and where its pages are."""
     from swath.flows.local import services
@@ -375,7 +366,7 @@ def status(as_json: Json = False) -> None:
         print_services(found)
 
 
-@app.command(epilog=_examples("swath doctor", "swath doctor --json"))
+@app.command(epilog=examples("swath doctor", "swath doctor --json"))
 def doctor(as_json: Json = False) -> None:
     """Show what is installed, what is missing, and how to get it."""
     from swath.flows.console.doctor import examine, print_findings
@@ -389,7 +380,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog=_examples("swath demo", "swath demo ./somewhere"))
+@app.command(epilog=examples("swath demo", "swath demo ./somewhere"))
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where images are drawn and the warehouse is made.")] = Path("demo"),
     ray: Ray = "auto",

@@ -64,22 +64,27 @@ __all__ = [
 ]
 
 
-def read(uri: str) -> bytes:
-    """The content of an object.
+def read(uri: str, most: int = -1) -> bytes:
+    """The content of an object; where `most` is given, no more than that many bytes of it.
 
     Raises FileNotFoundError where it is gone, PermissionError, or StorageUnavailable when patience ends.
     """
     if is_local(uri):
         path = local_path(uri)
+
+        def local() -> bytes:
+            with path.open("rb") as file:
+                return file.read(most)
+
         try:
-            return path.read_bytes()
+            return local()
         except OSError:  # what words the error costs as much again as reading: only a bad file pays for it
-            return attempt(uri, path.read_bytes, patience_s=0)
+            return attempt(uri, local, patience_s=0)
 
     def fetch() -> bytes:
         store, path = filesystem(uri)
         with store.open_input_file(path) as file:
-            return bytes(file.read())
+            return bytes(file.read() if most < 0 else file.read(most))
 
     return attempt(uri, fetch)
 

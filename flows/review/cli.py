@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from swath.flows.console.command import busy, err, out
+from swath.flows.console.options import HOUSE, Json, Warehouse, examples
 from swath.schemas.errors import ConfigurationError, SourceError
 
 if TYPE_CHECKING:
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Decide what only a person can decide.")
 
 
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"[cyan]{line}[/]" for line in lines)
-
-
-Warehouse = Annotated[
-    str, typer.Option(envvar="SWATH_WAREHOUSE", help="Where tables are kept: a folder or s3://bucket/prefix.")
-]
 Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Ask about values less sure than this. [SWATH_REVIEW_THRESHOLD, 0.8]"),
@@ -36,14 +30,10 @@ Threshold = Annotated[
 Require = Annotated[
     str | None, typer.Option(help="Fields that every document must have, with commas. [SWATH_REVIEW_REQUIRED]")
 ]
-Fields = Annotated[
-    str | None, typer.Option(help="Ask only about these fields, with commas. [SWATH_REVIEW_FIELDS, all]")
-]
+Fields = Annotated[str | None, typer.Option(help="Ask only about these fields, with commas. [SWATH_REVIEW_FIELDS]")]
 Pipeline = Annotated[str | None, typer.Option(help="Only of this pipeline.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only what is asked for this reason.")]
 By = Annotated[str | None, typer.Option(envvar="SWATH_USER", help="Who decides; who is logged in when left out.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-HOUSE = "./warehouse"
 
 
 class Format(StrEnum):
@@ -55,9 +45,7 @@ class Format(StrEnum):
 FormatOption = Annotated[Format | None, typer.Option(help="What kind of file; by its suffix when left out.")]
 
 
-@app.command(
-    "list", epilog=_examples("swath review list", "swath review list --reason mismatch --threshold 0.9 --json")
-)
+@app.command("list", epilog=examples("swath review list", "swath review list --reason mismatch --threshold 0.9 --json"))
 def list_(
     reason: ReasonOption = None,
     pipeline: Pipeline = None,
@@ -73,23 +61,20 @@ def list_(
     if as_json:
         _print_json(rows[:limit])
         return
-    from swath.flows.console.report import listing, show
+    if not rows:
+        out.print("nothing to decide")
+        return
+    from swath.flows.console.report import show
+    from swath.flows.review import showing
 
-    table = listing(
-        "review id", "document", "page", "field", "value", "sure", "reason", "what is wrong", right=("sure",)
-    )
-    for row in rows[:limit]:
-        table.add_row(*(escape(_short(cell)) for cell in _cells(row)))
-    if rows:
-        show(out, table)
-    more = f"; the first {limit} shown, --limit shows more" if len(rows) > limit else ""
+    show(out, showing.to_decide(rows[:limit]))
+    more = f"; the first {limit} shown, --limit shows more, --fields asks for less" if len(rows) > limit else ""
     documents = len({(row["pipeline"], row["object_id"]) for row in rows})
-    out.print(f"{len(rows):,} to decide in {documents:,} documents{more}" if rows else "nothing to decide")
+    said = "1 document" if documents == 1 else f"{documents:,} documents"
+    out.print(f"{len(rows):,} to decide in {said}{more}", soft_wrap=True)
 
 
-@app.command(
-    "next", epilog=_examples("swath review next --crop look.jpg", "swath review next --reason mismatch --json")
-)
+@app.command("next", epilog=examples("swath review next --crop look.jpg", "swath review next --reason mismatch --json"))
 def next_(
     crop: Annotated[Path | None, typer.Option(help="Write the part of the page to this JPEG.")] = None,
     reason: ReasonOption = None,
@@ -114,19 +99,17 @@ def next_(
     if as_json:
         _print_json({**row, "crop": str(crop) if crop else None})
         return
-    for name in ("source_uri", "page", "field", "value", "confidence", "reason", "detail", "stale_value"):
-        if row[name] is not None:
-            out.print(f"[dim]{name.replace('_', ' '):12}[/] {escape(_short(row[name], 500))}", soft_wrap=True)
-    if crop is not None:
-        out.print(f"[dim]{'picture':12}[/] {escape(str(crop))}", soft_wrap=True)
+    from swath.flows.review import showing
     from swath.flows.review.desk import ways
 
+    for line in (*showing.one(row), *([showing.labelled("picture", crop)] if crop else [])):
+        out.print(line, soft_wrap=True)
     command = f"swath review decide {row['review_id']}"
     out.print(f"{len(rows):,} left; [cyan]{command}[/] with {' or '.join(ways(row))}", soft_wrap=True)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "swath review decide 0f3a9c21b7d4e856 --value 119.00 --why 'the 7 is a 1'",
         "swath review decide 0f3a9c21b7d4e856 --confirm",
         "swath review decide 9d0c…/fields.purchase_order --value PO-0017",
@@ -154,11 +137,13 @@ def decide(
     if as_json:
         _print_json(row)
     else:
-        out.print(_told(row), soft_wrap=True)
+        from swath.flows.review.showing import taken_down
+
+        out.print(taken_down(row), soft_wrap=True)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "swath review export doubtful.csv",
         "swath review export tasks.json --format label-studio --label-config labels.xml",
     )
@@ -197,7 +182,7 @@ def export(
 
 @app.command(
     "import",
-    epilog=_examples(
+    epilog=examples(
         "swath review import doubtful.csv --by anna", "swath review import done.json --format label-studio"
     ),
 )
@@ -223,7 +208,7 @@ def import_(
         out.print(f"{len(rows):,} decisions taken down{f' ({said})' if said else '; none is filled in'}")
 
 
-@app.command(epilog=_examples("swath review accuracy", "swath review accuracy --json"))
+@app.command(epilog=examples("swath review accuracy", "swath review accuracy --json"))
 def accuracy(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     """Show how right the machine was where people decided, by field, document type and engine.
 
@@ -235,27 +220,13 @@ def accuracy(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    from swath.flows.console.report import listing, show
-
-    numbers = ("decided", "right", "accuracy", "95 % interval", "mean confidence")
-    table = listing("value", "type", "engine", *numbers, right=numbers)
-    for row in rows:
-        interval, sure = f"{row['low']:.2f} to {row['high']:.2f}", row["mean_confidence"]
-        shares = (f"{row['accuracy']:.3f}", interval, "" if sure is None else f"{sure:.2f}")
-        name = f"{row['pipeline']}.{row['path']}"
-        cells = (
-            name,
-            row["document_type"] or "",
-            row["engine"] or "",
-            f"{row['decided']:,}",
-            f"{row['right']:,}",
-            *shares,
-        )
-        table.add_row(*map(escape, cells))
-    if rows:
-        show(out, table)
-    else:
+    if not rows:
         out.print("nobody has decided anything yet; `swath review next` shows what there is")
+        return
+    from swath.flows.console.report import show
+    from swath.flows.review.showing import shares
+
+    show(out, shares(rows))
 
 
 def _waiting(warehouse: str, rules: Rules, pipeline: str | None, reason: str | None) -> list[dict[str, Any]]:
@@ -282,11 +253,13 @@ def _rules(threshold: float | None, require: str | None, fields: str | None) -> 
 
 def _pictures(warehouse: str, outline: bool = False) -> Callable[[dict[str, Any]], Crop | None]:
     """The crop of a row; none, with a warning, where its source has no picture (any more)."""
-    from swath.flows.review.crops import crop
+    from swath.flows.review.crops import Crops
+
+    crops = Crops(warehouse, outline)
 
     def picture(row: dict[str, Any]) -> Crop | None:
         try:
-            return crop(warehouse, row, outline=outline)
+            return crops.crop(row)
         except SourceError as error:
             err.print(f"[yellow]without picture:[/] {escape(str(error))}", soft_wrap=True)
             return None
@@ -308,25 +281,6 @@ def _who(by: str | None) -> str:
         return by or getpass.getuser()
     except (OSError, KeyError):
         raise ConfigurationError("nobody is logged in; say with --by who decides") from None
-
-
-def _told(row: dict[str, Any]) -> str:
-    before, after = (escape(_short(row[name])) if row[name] is not None else "nothing" for name in ("before", "after"))
-    what = f"[bold]{escape(row['path'])}[/] of {escape(row['source_uri'])}"
-    return f"{what}: {after} confirmed" if row["decision"] == "confirmed" else f"{what}: {before} is now {after}"
-
-
-def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
-    document = row["source_uri"].rpartition("/")[2]
-    sure = "" if row["confidence"] is None else f"{row['confidence']:.2f}"
-    return row["review_id"], document, row["page"], row["field"], row["value"], sure, row["reason"], row["detail"]
-
-
-def _short(value: Any, longest: int = 60) -> str:
-    """One line without the control characters that a document may bring."""
-    text = "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
-    text = "".join(c if c.isprintable() else " " for c in text)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _print_json(value: Any) -> None:

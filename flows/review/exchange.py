@@ -21,6 +21,8 @@ Format = Literal["json", "csv", "label-studio"]
 MAX_BYTES = 256 << 20
 ANSWER = ("decision", "after", "why", "by")
 """What a person fills in, beside the columns that say what it is about."""
+_FIRST = ("review_id", "source_uri", "page", "field", "value", "confidence", "reason", "detail", *ANSWER)
+"""What a person needs to answer, at the left of a sheet."""
 _FORMULA = re.compile(r"^\s*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*")
 
@@ -42,13 +44,13 @@ def read(uri: str, format: Format, by: str) -> list[Wanted]:
     """The decisions in a file; rows without one are left aside. Raises ConfigurationError with line and remedy."""
     name = uri.rpartition("/")[2]
     try:
-        content = storage.read(storage.normalize(uri))
+        content = storage.read(storage.normalize(uri), MAX_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(
             f"{uri}: cannot be read ({error.strerror or error}); give the path of a file"
         ) from None
     if len(content) > MAX_BYTES:
-        raise ConfigurationError(f"{uri}: {len(content) >> 20} MB; import at most {MAX_BYTES >> 20} MB at once")
+        raise ConfigurationError(f"{uri}: more than {MAX_BYTES >> 20} MB; import it in parts")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -95,7 +97,8 @@ def _given(value: Any) -> str | None:
 def _csv(rows: Sequence[Row]) -> str:
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
-    names = list(rows[0]) if rows else ["review_id", *ANSWER]
+    there = list(rows[0]) if rows else ["review_id", *ANSWER]
+    names = sorted(there, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     writer.writerow(names)
     writer.writerows([_cell(json_value(row[name])) for name in names] for row in rows)
     return file.getvalue()

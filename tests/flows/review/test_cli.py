@@ -28,7 +28,7 @@ def inbox(warehouse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
 def test_from_the_list_to_nothing_left(inbox: str, swath: Swath, tmp_path: Path) -> None:
     code, text, _ = swath("review", "list")
     assert code == 0
-    assert "2 to decide in 1 documents" in text
+    assert "2 to decide in 1 document\n" in text
     assert "[bold]Acme" in text
     rows = json.loads(swath("review", "list", "--json")[1])
     assert [(row["path"], row["reason"]) for row in rows] == [
@@ -62,6 +62,7 @@ def test_out_as_csv_and_back(inbox: str, swath: Swath, tmp_path: Path) -> None:
     assert swath("review", "export", "doubtful.csv")[0] == 0
     rows = list(csv.DictReader((tmp_path / "doubtful.csv").open()))
     assert len(rows) == 2
+    assert list(rows[0])[8:12] == ["decision", "after", "why", "by"]  # beside what they are about
     for row in rows:
         row["decision"] = "confirmed"
     with (tmp_path / "doubtful.csv").open("w", newline="") as file:

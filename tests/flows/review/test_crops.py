@@ -13,7 +13,7 @@ from reportlab.pdfgen.canvas import Canvas
 from tests.flows.review_lake import field, page, publish_documents
 from tests.operators.kit import jpeg, png
 
-from swath.flows.review.crops import crop
+from swath.flows.review.crops import Crops
 from swath.flows.review.desk import waiting
 from swath.schemas.errors import SourceError
 from swath.schemas.review import Rules
@@ -31,7 +31,7 @@ def sheet(width: int = 600, height: int = 800) -> Any:
 
 def darkness(warehouse: str, outline: bool = False) -> tuple[float, float, tuple[int, int]]:
     """Mean light inside and outside of the box in the crop of the first thing to decide, and the box's size."""
-    cut = crop(warehouse, waiting(warehouse, Rules())[0], outline)
+    cut = Crops(warehouse, outline).crop(waiting(warehouse, Rules())[0])
     pixels = np.asarray(Image.open(io.BytesIO(cut.jpeg)).convert("L"), float)
     assert pixels.shape == (cut.height, cut.width)
     assert cut.box is not None
@@ -53,7 +53,7 @@ def test_the_box_of_a_picture_is_in_its_crop(warehouse: str, tmp_path: Path) -> 
     assert inside < 10
     assert outside > 250
     assert size == (80, 20)
-    cut = crop(warehouse, waiting(warehouse, Rules())[0])
+    cut = Crops(warehouse).crop(waiting(warehouse, Rules())[0])
     assert (cut.width, cut.height) == (401, 101)  # more beside it than above
     assert darkness(warehouse, outline=True)[1] < outside - 1
 
@@ -87,7 +87,7 @@ def test_a_page_of_a_pdf_that_was_read_at_another_resolution_is_cut_at_the_right
 def test_without_a_box_the_whole_page_is_shown_in_a_size_for_a_screen(warehouse: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(sheet(2400, 3200)))
     publish(warehouse, tmp_path / "a.png", fields=[field("total", "1", 0.1, box=None)])
-    cut = crop(warehouse, waiting(warehouse, Rules())[0])
+    cut = Crops(warehouse).crop(waiting(warehouse, Rules())[0])
     assert (cut.width, cut.height, cut.box) == (1200, 1600, None)
 
 
@@ -99,4 +99,4 @@ def test_a_source_that_cannot_be_shown_is_one_sentence(
         (tmp_path / "a.png").write_bytes(content)
     publish(warehouse, tmp_path / "a.png")
     with pytest.raises(SourceError, match=message):
-        crop(warehouse, waiting(warehouse, Rules())[0])
+        Crops(warehouse).crop(waiting(warehouse, Rules())[0])
