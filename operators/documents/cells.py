@@ -111,6 +111,14 @@ class Page:
                     return other
         return None
 
+    def above(self, cell: Cell) -> Cell | None:
+        """The next cell over a cell that is no remark in brackets."""
+        for row in reversed(self.rows[max(0, cell.row - 5) : cell.row]):
+            for other in row:
+                if other.overlaps(cell) and other.text[:1] + other.text[-1:] != "()":
+                    return other
+        return None
+
     def depth(self, cell: Cell) -> float:
         """0 at the top of the text, 1 at its bottom."""
         return (cell.y - self.top) / max(self.bottom - self.top, 1e-6)

@@ -12,8 +12,8 @@ from swath.operators.core.base import Item, Resources
 from swath.operators.documents import fields_addresses, fields_checks, fields_items, fields_money, fields_parties
 from swath.operators.documents.by_document import DocumentOperator
 from swath.operators.documents.cells import Page, document
-from swath.operators.documents.fields_items import ItemColumns
 from swath.operators.documents.fields_labels import Labelled, Labels, rivals_of
+from swath.operators.documents.fields_tables import ItemColumns, table_of
 from swath.operators.documents.fields_values import Choice, Values, choose, date_order, text_of
 from swath.operators.documents.templates import Template, digest, load_templates
 from swath.schemas.columns import Column
@@ -120,13 +120,19 @@ class Reader:
                 found = fields_parties.party(name, template, labelled)
             if found is not None:
                 chosen[name] = found
-        return chosen | self._issuer(labelled)
+        return chosen | self._issuer(labelled, chosen)
 
-    def _issuer(self, labelled: Labelled) -> dict[str, Choice]:
+    def _issuer(self, labelled: Labelled, chosen: dict[str, Choice]) -> dict[str, Choice]:
         by_type = {one.type: name for name, one in self.template.fields.items()}
         found: dict[str, Choice] = {}
         if "issuer" in by_type:
-            name, lines = fields_parties.issuer(labelled)
+            tables = [table_of(page, self._columns) for page in labelled.pages] if self._columns else []
+            heads = [cell for table in tables if table for cell in table.heads]
+            name, lines = fields_parties.issuer(
+                labelled,
+                heads,
+                {str(one.value) for name, one in chosen.items() if self.template.fields[name].type == "party"},
+            )
             address = fields_addresses.address(lines, labelled)[0] if "address" in by_type else None
             if name is not None:
                 found[by_type["issuer"]] = name

@@ -11,11 +11,12 @@ from swath.operators.documents.amounts import amounts
 from swath.operators.documents.cells import Box, Cell, Page
 from swath.operators.documents.dates import dates
 from swath.operators.documents.fields_labels import Labelled
+from swath.operators.documents.fields_tables import ItemColumns, Table, column_of, has_money, table_of
 from swath.operators.documents.fields_values import Choice, Value
 from swath.operators.documents.shapes import pattern, spans
-from swath.operators.documents.templates import FieldTemplate, any_of
 
 MAX_ITEMS = 2_000
+CENT = Decimal("0.02")
 COLUMNS = ("description", "quantity", "unit_price", "amount")
 SUMS = ("net", "tax", "total")
 _TIMES = pattern(r"([0-9]{1,5}(?:[.,][0-9]{1,3})?) ?[xX×*@] ?(?:[A-Z$€£]{0,3} ?([0-9]+(?:[.,][0-9]{1,4})?))?")
@@ -44,89 +45,17 @@ class Entry:
         return part.value if part is not None and isinstance(part.value, Decimal) else None
 
 
-class ItemColumns:
-    """The compiled heads of the columns."""
-
-    def __init__(self, template: FieldTemplate) -> None:
-        self._patterns = {name: any_of(words) for name, words in template.columns.items()}
-
-    def heads(self, cell: Cell) -> list[tuple[str, int, int]]:
-        """The columns that a cell is the head of: (column, start, end) in its text."""
-        if len(cell.text) > 60 or sum(c.isdigit() for c in cell.text) > 2:
-            return []
-        found: list[tuple[str, int, int]] = []
-        for name, regex in self._patterns.items():
-            for start, end in spans(regex, cell.folded):
-                end = start + len(cell.folded[start:end].rstrip())
-                if not (cell.text[start - 1 : start].isalnum() or cell.text[end : end + 1].isalpha()):
-                    found.append((name, start, end))
-        kept = [
-            one
-            for one in found
-            if not any(o[1] < one[2] and one[1] < o[2] and o[2] - o[1] > one[2] - one[1] for o in found)
-        ]
-        own = [one for one in kept if one[0] != "other"] or kept  # `Price incl. VAT` is no column of tax
-        covered = sum(end - start for _, start, end in {(0, s, e) for _, s, e in kept})
-        return own if covered >= 0.5 * sum(c.isalnum() for c in cell.text) else []
-
-
-@dataclass
-class _Table:
-    first: int
-    """The first row below its heads."""
-    columns: list[tuple[str, float, float]]
-    """Column, left and right edge of its head."""
-
-
 def line_items(columns: ItemColumns, labelled: Labelled) -> list[Entry]:
     """The items of a document, in reading order."""
     found: list[Entry] = []
     for page in labelled.pages:
-        table = _table(page, columns)
+        table = table_of(page, columns)
         if table is not None:
             found += _rows(page, table, labelled)
     if not found:
         for page in labelled.pages[:1]:
-            found += _rows(page, _Table(_after_head(page), []), labelled, headless=True)
+            found += _rows(page, Table(_after_head(page), []), labelled, headless=True)
     return found[:MAX_ITEMS]
-
-
-def _table(page: Page, columns: ItemColumns) -> _Table | None:
-    """The heads of a table: a row, or two close ones, that names at least two columns, one of them of money."""
-    best: tuple[int, _Table] | None = None
-    for index in range(len(page.rows)):
-        heads: list[tuple[str, float, float]] = []
-        near = page.rows[index : index + 2]
-        if len(near) == 2 and near[1][0].y - near[0][0].y > 2.2 * page.letter:
-            near = near[:1]
-        if len(near) == 2 and not all(columns.heads(cell) or _short(cell) for cell in near[1]):
-            near = near[:1]
-        for row in near:
-            for cell in row:
-                for name, start, end in columns.heads(cell):
-                    box = _span(cell, start, end)
-                    heads.append((name, *box))
-        names = {name for name, *_ in heads}
-        names.discard("other")
-        money = names & {"amount", "unit_price"}
-        if (
-            len(names) >= 2
-            and money
-            and not any(_money(c) for row in near for c in row)
-            and (best is None or len(names) > best[0])
-        ):
-            best = (len(names), _Table(index + len(near), heads))
-    return best[1] if best else None
-
-
-def _short(cell: Cell) -> bool:
-    return len(cell.text) <= 8 and not any(character.isdigit() for character in cell.text)
-
-
-def _span(cell: Cell, start: int, end: int) -> tuple[float, float]:
-    """Left and right edge of a part of a cell, by its share of the letters."""
-    width = (cell.x_max - cell.x_min) / max(len(cell.text), 1)
-    return cell.x_min + start * width, cell.x_min + end * width
 
 
 def _after_head(page: Page) -> int:
@@ -137,20 +66,21 @@ def _after_head(page: Page) -> int:
     return 0
 
 
-def _money(cell: Cell) -> bool:
-    return any(one.decimals == 2 for one in amounts(cell.text))
-
-
-def _rows(page: Page, table: _Table, labelled: Labelled, headless: bool = False) -> list[Entry]:
+def _rows(page: Page, table: Table, labelled: Labelled, headless: bool = False) -> list[Entry]:
     entries: list[Entry] = []
     waiting: list[Cell] = []
     quantity: dict[str, Part] = {}
     text_first: bool | None = None
     has_amount = any(name == "amount" for name, *_ in table.columns)
+    last = -1 if headless else max((r[0].row for r in page.rows[table.first :] if _adds_up(r, table)), default=-1)
     for row in page.rows[table.first :]:
         if _is_sum(row, labelled, bool(entries) or not headless):
+            if row[0].row < last:  # the sum of a part of the table
+                continue
             break
         parts, texts = _parts(row, table, headless)
+        if len(row) == 1 and row[0].text[:2] == row[0].text[-2:] and not row[0].text[:1].isalnum():
+            continue  # --- a part of the table ---
         key = "amount" if has_amount or headless else "unit_price"
         if key in parts:
             entry = Entry({**quantity, **parts})
@@ -174,6 +104,13 @@ def _rows(page: Page, table: _Table, labelled: Labelled, headless: bool = False)
     return entries
 
 
+def _adds_up(row: Sequence[Cell], table: Table) -> bool:
+    """A row of a table whose amount is quantity times price."""
+    parts, _ = _parts(row, table, headless=False)
+    quantity, price, amount = map(Entry(parts).number, ("quantity", "unit_price", "amount"))
+    return bool(quantity and price and amount and abs(quantity * price - amount) <= CENT)
+
+
 def _is_sum(row: Sequence[Cell], labelled: Labelled, begun: bool) -> bool:
     """A row of a sum, a payment, or what follows the items."""
     sums = {hit.name for cell in row for hit in labelled.hits(cell)[:1] if hit.name in SUMS}
@@ -183,18 +120,18 @@ def _is_sum(row: Sequence[Cell], labelled: Labelled, begun: bool) -> bool:
         for hit in labelled.hits(cell):
             if hit.name in SUMS and hit.weight >= 2 and hit.start < 4 and begun:
                 return any(character.isdigit() for other in row for character in other.text) or hit.weight == 3
-            if hit.name == "-amounts" and hit.start < 4 and begun and any(_money(other) for other in row):
+            if hit.name == "-amounts" and hit.start < 4 and begun and any(has_money(other) for other in row):
                 return True
     return False
 
 
-def _parts(row: Sequence[Cell], table: _Table, headless: bool) -> tuple[dict[str, Part], list[Cell]]:
+def _parts(row: Sequence[Cell], table: Table, headless: bool) -> tuple[dict[str, Part], list[Cell]]:
     """The numbers of a row by column, and the cells that are text."""
     parts: dict[str, Part] = {}
     texts: list[Cell] = []
     everything: list[tuple[Cell, Any]] = []
     for cell in row:
-        numbers = [] if any(True for _ in spans(_PERCENT, cell.text)) and not _money(cell) else amounts(cell.text)
+        numbers = [] if any(True for _ in spans(_PERCENT, cell.text)) and not has_money(cell) else amounts(cell.text)
         letters = sum(character.isalpha() for character in cell.text)
         times = _TIMES.search(cell.text)
         if times is not None and (headless or letters <= 6):
@@ -205,14 +142,14 @@ def _parts(row: Sequence[Cell], table: _Table, headless: bool) -> tuple[dict[str
             if numbers and numbers[-1].decimals == 2 and numbers[-1].end >= len(cell.text) - 3:
                 _put(
                     parts,
-                    "amount" if headless else _column(table, cell, numbers[-1].start, numbers[-1].end),
+                    "amount" if headless else column_of(table, cell, numbers[-1].start, numbers[-1].end),
                     cell,
                     numbers[-1],
                 )
             continue
         everything += [(cell, one) for one in numbers]
         for one in numbers:
-            name = ("amount" if one.decimals == 2 else None) if headless else _column(table, cell, one.start, one.end)
+            name = ("amount" if one.decimals == 2 else None) if headless else column_of(table, cell, one.start, one.end)
             _put(parts, name, cell, one)
         if not numbers and cell.has_letters and letters > 1:
             texts.append(cell)
@@ -267,20 +204,6 @@ def _quantity(cell: Cell, times: Any, parts: dict[str, Part]) -> None:
         parts["amount"] = Part(
             rest[-1].value, cell.text[start:end], cell, cell.box(start, end), cell.confidence(start, end)
         )
-
-
-def _column(table: _Table, cell: Cell, start: int, end: int) -> str | None:
-    """The column whose head a number stands under: edges or middles in line, at most a few letters off."""
-    left, right = _span(cell, start, end)
-    best, off = None, 6.0 * cell.page.letter
-    for name, head_left, head_right in table.columns:
-        overlap = min(right, head_right) - max(left, head_left)
-        distance = min(abs(left - head_left), abs(right - head_right), abs(left + right - head_left - head_right) / 2)
-        if overlap > 0:
-            distance *= 0.3
-        if distance < off:
-            best, off = name, distance
-    return best if best in ("quantity", "unit_price", "amount") else None
 
 
 def _text(cells: Sequence[Cell]) -> Part:

@@ -75,7 +75,8 @@ class Labels:
         kept = [
             one
             for one in found
-            if not any(
+            if one.name.startswith(AVOID)
+            or not any(
                 other.start < one.end and one.start < other.end and other.end - other.start > one.end - one.start
                 for other in found
             )
@@ -131,7 +132,8 @@ class Labelled:
         return []
 
     def _above(self, cell: Cell, start: int, kind: str, same: dict[int, int]) -> list[Link]:
-        if sum(character.isalpha() for character in cell.text[:start]) > 3:  # more than a currency stands before it
+        before = sum(c.isalpha() for c in cell.text[:start]) if kind == "amount" else start
+        if before > 3:  # only what begins a cell, but for a currency, stands under a head
             return []
         page, closeness = cell.page, 0.75
         passed = 0

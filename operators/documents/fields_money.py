@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from swath.operators.documents.amounts import amounts
 from swath.operators.documents.cells import Cell
 from swath.operators.documents.fields_labels import best
 from swath.operators.documents.fields_values import Candidate, Choice, Values, choice
@@ -172,25 +173,25 @@ def derived(chosen: dict[str, Choice], wanted: Iterable[str]) -> dict[str, Choic
     if len(missing) != 1 or not all(isinstance(value, Decimal) for value in known.values()):
         return {}
     (name,) = missing
-    amounts: dict[str, Decimal] = {key: value for key, value in known.items() if isinstance(value, Decimal)}
-    if name == "total":
-        value = amounts["net"] + amounts["tax"]
-    else:
-        value = amounts["total"] - amounts["tax" if name == "net" else "net"]
-    full = {**amounts, name: value}
+    sums: dict[str, Decimal] = {key: value for key, value in known.items() if isinstance(value, Decimal)}
+    other = "tax" if name == "net" else "net"
+    value = sums["net"] + sums["tax"] if name == "total" else sums["total"] - sums[other]
+    full = {**sums, name: value}
     share = float(full["tax"] / full["total"]) if full["total"] else 0.0
-    if not RATES[0] <= share <= RATES[1]:
+    untaxed = name == "net" and not full["tax"]
+    if not (RATES[0] <= share <= RATES[1] or untaxed):
         return {}
-    two = [chosen[key] for key in amounts]
+    two = [chosen[key] for key in sums]
     weakest = min(two, key=lambda one: one.score)
     return {name: Choice(name, value, None, None, None, weakest.score, weakest.margin, weakest.read, derived=True)}
 
 
-def currencies(cells: Sequence[Cell], amounts: Sequence[Candidate]) -> list[tuple[str, Candidate]]:
+def currencies(cells: Sequence[Cell], found_amounts: Sequence[Candidate]) -> list[tuple[str, Candidate]]:
     """Every mention of a currency, as its ISO 4217 code: a symbol anywhere, a code or short word in capitals."""
-    taken = {id(one.cell) for one in amounts}
-    beside = {id(c) for one in amounts for c in one.cell.page.rows[one.cell.row]}
-    found = []
+    taken = {id(one.cell) for one in found_amounts}
+    beside = {id(c) for one in found_amounts for c in one.cell.page.rows[one.cell.row]}
+    found: list[tuple[str, Candidate]] = []
+    behind: list[tuple[str, Candidate]] = []
     for code, spellings in words().currencies.items():
         for spelling in spellings:
             symbol = not spelling.isascii() or "$" in spelling
@@ -204,14 +205,17 @@ def currencies(cells: Sequence[Cell], amounts: Sequence[Candidate]) -> list[tupl
                         or after.isalpha()
                         or (not symbol and before.isalnum() and not before.isdigit())
                     )
-                    around = cell.text[end:].lstrip()[:1] + cell.text[:start].rstrip()[-1:]
-                    if spelling == "$" and not any(c.isdigit() for c in around):
+                    priced = any(one.end >= start - 1 and one.decimals == 2 for one in amounts(cell.text[:start]))
+                    leads = cell.text[end:].lstrip()[:1].isdigit()
+                    if spelling == "$" and not (priced or leads):
                         continue  # read for an S, as often as not
                     if touching or (symbol and spelling == "$" and before in ("A", "C", "S", "Z", "K", "R")):
                         continue
                     if symbol or iso or id(cell) in taken or id(cell) in beside:
-                        found.append((code, Candidate(code, cell, start, end)))
-    return found
+                        mentions = behind if spelling == "$" and not leads else found
+                        mentions.append((code, Candidate(code, cell, start, end)))
+    # Behind a price a lone one is read for a 5; several are none where nothing else is named.
+    return found or (behind if len(behind) > 1 else [])
 
 
 def _quoted(text: str) -> str:

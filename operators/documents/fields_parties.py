@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 
 from swath.operators.documents import identifiers
+from swath.operators.documents.amounts import amounts
 from swath.operators.documents.cells import Cell, Page, fold
 from swath.operators.documents.dates import dates
 from swath.operators.documents.fields_addresses import (
@@ -24,19 +28,28 @@ from swath.operators.documents.templates import FieldTemplate, words
 
 _REGISTRATION = pattern(r" ?[(\[][^()\[\]]{0,40}[0-9][^()\[\]]{0,40}[)\]]? *[.,]?$| +[A-Z]{0,3}[0-9]{5,}[- ]?[A-Z]?$")
 """A registration number after a company's name."""
+BANK = {"iban", "tax_id", "bic", "email", "phone", "website"}
+SUMS = {"net", "tax", "total", "line_items"}
 
 
-def issuer(labelled: Labelled) -> tuple[Choice | None, list[Line]]:
-    """The name of who wrote the paper, and the lines that it takes."""
-    scored = []
+def issuer(
+    labelled: Labelled, heads: Sequence[Cell] = (), others: Iterable[str] = ()
+) -> tuple[Choice | None, list[Line]]:
+    """The name of who wrote the paper, and the lines that it takes; `heads` of a table are none,
+    and `others` on the paper neither."""
+    scored, no_names = [], {id(cell) for cell in heads}
     domains = _domains(labelled)
     for page in labelled.pages[:1] + labelled.pages[-1:] if len(labelled.pages) > 1 else labelled.pages:
         for row in page.rows:
             for cell in row:
-                line = _line(cell, labelled)
+                line = None if id(cell) in no_names else _line(cell, labelled)
                 if line is not None:
                     scored.append((line, _named(line, page, labelled, domains)))
-    scored = [(line, score) for line, score in scored if score > 0]
+    taken = {plain(other) for other in others}
+    scored = [(line, score) for line, score in scored if plain(line.text) not in taken]
+    said = Counter(plain(line.text) for line, score in scored if score > 0)
+    # A name that stands in several places where a name may stand is surer.
+    scored = [(line, score + 0.6 * min(said[plain(line.text)] - 1, 2)) for line, score in scored if score > 0]
     if not scored:
         return None, []
     top, score = max(scored, key=lambda pair: pair[1])
@@ -53,7 +66,8 @@ def issuer(labelled: Labelled) -> tuple[Choice | None, list[Line]]:
 def _line(cell: Cell, labelled: Labelled) -> Line | None:
     text, start, marked = cell.text, 0, False
     for begin, end in spans(words().patterns["owner"], cell.folded):
-        if begin <= 2 and not text[end : end + 1].isalpha():
+        named = text[end:].lstrip()[:1] == ":" and not text[begin - 1 : begin].isalnum()
+        if (begin <= 2 and not text[end : end + 1].isalpha()) or named:
             start, marked = end, True
             break
     while start < len(text) and not text[start].isalnum():
@@ -72,13 +86,9 @@ def _line(cell: Cell, labelled: Labelled) -> Line | None:
     text = text.rstrip(" ,:;-*")
     if sum(character.isalpha() for character in text[start:]) < 3 or len(text) - start > 80:
         return None
-    if not marked and cell.row and not start:
-        above = [c for c in cell.page.rows[cell.row - 1] if c.overlaps(cell)]
-        marked = (
-            bool(above)
-            and any(True for _ in spans(words().patterns["owner"], above[0].folded))
-            and len(above[0].text) < 20
-        )
+    if not marked and not start:
+        above = cell.page.above(cell)
+        marked = above is not None and bool(count(above.text, "owner")) and len(above.text) < 24
     return Line(cell, text[start:], cell.row, start, marked)
 
 
@@ -97,7 +107,9 @@ def _named(line: Line, page: Page, labelled: Labelled, domains: frozenset[str]) 
         return 0.0
     letters = sum(character.isalpha() for character in text)
     digits = sum(character.isdigit() for character in text)
-    if digits > letters or form == len(text):
+    if digits > letters or form == len(text) or _ends_in(text, "regions") == len(text):
+        return 0.0
+    if not form and any(hit.name in SUMS for hit in labelled.hits(cell)):
         return 0.0
     form = form or _form_below(line, labelled)
     top = cell.row < HEAD and page.index == 0 and page.depth(cell) < 0.4
@@ -114,11 +126,26 @@ def _named(line: Line, page: Page, labelled: Labelled, domains: frozenset[str]) 
     score -= 0.8 if letters < 4 else 0.0
     score -= 0.6 if cell.confidence(line.start, line.start + len(text)) < 0.7 else 0.0
     score -= 4.0 if _is_customer(cell, labelled) else 0.0
-    score += (
-        1.2 if plain(text[: len(text) - (form if form == _ends_in(text, "legal_forms") else 0)]) in domains else 0.0
-    )
-    score += 1.6 if form and not top and _beside_bank(cell, labelled) else 0.0
+    score -= 1.0 if not form and _has_amount(cell, labelled) else 0.0
+    name = plain(text[: len(text) - (form if form == _ends_in(text, "legal_forms") else 0)])
+    score += 1.2 if name in domains else 0.8 if form and name.startswith(tuple(domains)) else 0.0
+    if not top:
+        score += 2.4 if _heads_foot(cell, labelled) else 1.6 if form and _beside_bank(cell, labelled) else 0.0
     return score
+
+
+def _has_amount(cell: Cell, labelled: Labelled) -> bool:
+    """Money stands on its row, to the right: then it is an item or a sum."""
+    after = cell.page.rows[cell.row][cell.column + 1 :]
+    return any(one.decimals == 2 for other in after for one in amounts(other.text))
+
+
+def _heads_foot(cell: Cell, labelled: Labelled) -> bool:
+    """Alone on a row at the foot of a page, where the lines below it say what a registered company must."""
+    page = cell.page
+    below = page.rows[cell.row + 1 : cell.row + 4]
+    said = {hit.name for row in below for c in row for hit in labelled.hits(c) if hit.weight >= 2}
+    return page.depth(cell) > 0.8 and len(page.rows[cell.row]) == 1 and len(cell.text) < 40 and len(said & BANK) >= 2
 
 
 def _domains(labelled: Labelled) -> frozenset[str]:
@@ -136,7 +163,7 @@ def _beside_bank(cell: Cell, labelled: Labelled) -> bool:
     """Whether an account, a tax number or the like stands a few lines from it, as at the foot of a letter."""
     rows = cell.page.rows[max(0, cell.row - 5) : cell.row + 6]
     names = {hit.name for row in rows for c in row for hit in labelled.hits(c) if hit.weight >= 2}
-    return len(names & {"iban", "tax_id", "bic", "email", "phone", "website"}) >= 2
+    return len(names & BANK) >= 2
 
 
 def _is_customer(cell: Cell, labelled: Labelled) -> bool:
@@ -145,7 +172,7 @@ def _is_customer(cell: Cell, labelled: Labelled) -> bool:
     around = [*row[: cell.column + 1]]
     for above in cell.page.rows[max(0, cell.row - 3) : cell.row]:
         around += [c for c in above if c.overlaps(cell)]
-    return any(hit.name == "customer" and hit.weight >= 2 for c in around for hit in labelled.hits(c))
+    return any(hit.name == "customer" for c in around for hit in labelled.hits(c))
 
 
 def _form_inside(text: str, start: int) -> int | None:
@@ -217,7 +244,8 @@ def _after(cell: Cell, hit: Hit, labelled: Labelled) -> Line | None:
     start = hit.end
     while start < len(cell.text) and not cell.text[start].isalnum():
         start += 1
-    if len(cell.text) - start >= 3:
+    rest = cell.text[start:].rstrip()
+    if len(rest) >= 3 and not (rest.endswith(":") or _is_label(rest)):
         only = cell.text[hit.end : start].strip()
         return _person(Line(cell, cell.text[start:], cell.row, start), labelled) if only or hit.start < 2 else None
     page = cell.page
@@ -232,7 +260,19 @@ def _after(cell: Cell, hit: Hit, labelled: Labelled) -> Line | None:
 
 
 def _person(line: Line, labelled: Labelled) -> Line | None:
-    return line if _is_name(line.text) and not dates(line.text) else None
+    for start, end in spans(words().patterns["attention"], line.cell.folded):
+        if start <= line.start and not line.text[end - line.start : end - line.start + 1].isalpha():
+            rest = line.cell.text[end:].lstrip(" :.,-")
+            line = replace(line, text=rest, start=len(line.cell.text) - len(rest))
+            break
+    return line if _is_name(line.text) and not dates(line.text) and not line.text.endswith(":") else None
+
+
+def _is_label(text: str) -> bool:
+    """`Bill to address`: more of the label, no name."""
+    folded = fold(text)
+    found = spans(words().patterns["address_prefix"], folded)
+    return any(start == 0 and not folded[end:].strip() for start, end in found)
 
 
 def _is_name(text: str) -> bool:

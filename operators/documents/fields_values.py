@@ -189,13 +189,24 @@ def _score(name: str, template: FieldTemplate, one: Candidate, often: Counter[Va
             return -1.0
     elif template.type in ("bic", "email", "website", "phone", "iban"):
         score += 0.3 - 0.1 * depth
-        score -= 1.0 if template.type == "bic" and labelled <= 0 else 0.0
+        if labelled <= 0:
+            beside = _beside(one)
+            score -= 3.0 if template.type == "bic" and not any(map(identifiers.ibans, beside)) else 0.0
+            # What begins as a telephone number does, beside an address of mail or web.
+            reached = any(identifiers.mails(text) or identifiers.webs(text) for text in beside)
+            score += 0.5 if template.type == "phone" and reached and one.raw[:1] in "+(0" else 0.0
     elif template.type == "tax_id":
         score -= 0.2 * depth
         score -= 2.0 if one.checksum is None and labelled <= 0 else 0.0
     else:
         score += 0.3 - 0.3 * depth
     return score
+
+
+def _beside(one: Candidate) -> list[str]:
+    """The texts of its row and of those right above and below."""
+    rows = one.cell.page.rows[max(0, one.cell.row - 1) : one.cell.row + 2]
+    return [cell.text for row in rows for cell in row]
 
 
 _TIME = pattern(r"[0-9]{1,2}[:.][0-9]{2}(?:[:.][0-9]{2})?")

@@ -114,12 +114,13 @@ def mails(text: str) -> list[Identifier]:
 
 
 def webs(text: str) -> list[Identifier]:
-    """Web addresses; those of mail are none."""
+    """Web addresses without the path to one of their pages; those of mail are none."""
     found = []
     for start, end in spans(_WEB, text):
         alone = not (text[start - 1 : start] and text[start - 1] in "@._-") and text[end : end + 1] not in ("@", "-")
         if alone and not text[start - 1 : start].isalnum() and not text[end : end + 1].isalnum():
-            found.append(Identifier(start, end, text[start:end].rstrip("/.").lower()))
+            scheme, mark, rest = text[start:end].rpartition("://")
+            found.append(Identifier(start, end, (scheme + mark + rest.partition("/")[0]).rstrip(".").lower()))
     return found
 
 

@@ -136,6 +136,7 @@ class Words(_Model):
     regions: list[str]
     not_address: list[str]
     owner: list[str]
+    attention: list[str]
     also_known: list[str]
     address_prefix: list[str]
     currencies: dict[str, list[str]]
@@ -168,7 +169,8 @@ def any_of(phrases: Iterable[str]) -> Any:
                 tail = r"[\pL\pN]*" if word.endswith("*") else ""
                 pieces.append(head + core + tail)
         parts.append(" *".join(pieces))
-    return pattern("|".join(sorted(set(filter(None, parts)), key=len, reverse=True)) or r"[^\pL\pN ]", longest=True)
+    found = "|".join(sorted(set(filter(None, parts)), key=len, reverse=True))
+    return pattern(rf"\b(?:{found})" if found else r"[^\pL\pN ]", longest=True)
 
 
 @cache
