@@ -120,7 +120,8 @@ def _field_values(schema: pa.Schema, steps: Mapping[str, str], rules: Rules) -> 
     required = ", ".join(map(literal, rules.required))
     must_be = f"element.name IN ({required})" if required else "false"
     engine = "p.ocr_engine" if "ocr_engine" in schema.names else "NULL"
-    failed = "coalesce(len(element.failed_checks), 0) > 0"
+    failed, checks = "coalesce(len(element.failed_checks), 0) > 0", "array_to_string(element.failed_checks, ', ')"
+    lacks = "'the document must have it, and none was found'"
     sure = "coalesce(element.confidence, 0)"
     agreed = " || ".join(f"coalesce([m.field for m in r.{quoted(name)} if m.outcome = 'matched'], [])"
                          for name in columns_of(schema, MATCHES)) or "[]"  # fmt: skip
@@ -148,10 +149,9 @@ def _field_values(schema: pa.Schema, steps: Mapping[str, str], rules: Rules) -> 
             f"WHEN element.value IS NULL AND ({failed} OR element.raw IS NOT NULL OR {must_be}) THEN 'missing' "
             "WHEN element.value IS NULL THEN NULL "
             f"WHEN {failed} THEN 'failed_check' WHEN {doubtful} THEN 'low_confidence' END",
-            detail="concat_ws(', ', CASE WHEN element.value IS NULL THEN 'cannot be read: ' || element.raw END, "
-            f"CASE WHEN {failed} THEN 'checks: ' || array_to_string(element.failed_checks, ', ') END, CASE WHEN "
-            f"element.value IS NOT NULL AND {doubtful} THEN printf('confidence %.2f is below %.2f', {sure}, "
-            f"CAST({rules.threshold} AS FLOAT)) END)",
+            detail="CASE WHEN element.value IS NULL THEN "
+            f"coalesce('cannot be read: ' || element.raw, nullif({checks}, ''), {lacks}) WHEN {failed} THEN {checks} "
+            f"WHEN {doubtful} THEN printf('confidence %.2f is below %.2f', {sure}, {rules.threshold}::FLOAT) END",
             **{side: f"element.box.{side}" for side in _BOX},
         )
         if required:
@@ -164,7 +164,7 @@ def _field_values(schema: pa.Schema, steps: Mapping[str, str], rules: Rules) -> 
                 path=f"{prefix} || name",
                 field="name",
                 reason="'missing'",
-                detail="'the document must have it, and none was found'",
+                detail=lacks,
             )
 
 
