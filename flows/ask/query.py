@@ -14,12 +14,12 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from swath.flows.ask.readonly import check_reads
+from swath.flows.ask.records import check_records, run_records
 from swath.flows.ask.results import write_result
 from swath.flows.ask.reviewed import corrections_view, review_rules, review_views
 from swath.infra import storage
@@ -194,8 +194,8 @@ def open_session(warehouse: str, query: str | None = None, rules: Rules | None =
             allowed += files
             steps = _steps(lake.properties(name))
             made = _create_views(connection, name, views(schema, steps), _scan(schema, files))
-            place = f"{_CATALOG}.{quoted(name)}"
-            found |= made | review_views(connection, place, schema, steps, made, rules or review_rules())
+            people = review_views(connection, _CATALOG, name, schema, steps, made, rules or review_rules())
+            found |= made | people
         if len(schemas) == 1:
             found |= _plain_views(connection, {name: view for name, view in found.items() if "." in name})
         found |= _global_views(connection, root, tuple(schemas), found, named)
@@ -299,46 +299,10 @@ def _global_views(
     connection.execute(f"CREATE OR REPLACE VIEW main.rejects AS {' UNION ALL '.join(parts) or f'FROM {nothing}'}")
     folder = storage.join(root, "_swath", "runs")
     runs = [name.rstrip("/") for name in storage.list_names(folder)] if named("runs") or named("checks") else []
-    connection.register("runs", _runs(folder, runs) if named("runs") else schema_of(RUNS).empty_table())
-    connection.register("checks", _checks(folder, runs) if named("checks") else schema_of(CHECKS).empty_table())
+    connection.register("runs", run_records(folder, runs) if named("runs") else schema_of(RUNS).empty_table())
+    connection.register("checks", check_records(folder, runs) if named("checks") else schema_of(CHECKS).empty_table())
     return {
         "rejects": rejects,
         "runs": View("runs", "One row a run", RUNS, ""),
         "checks": View("checks", "One row a data-quality check of a wave", CHECKS, ""),
     }
-
-
-def _runs(folder: str, runs: Iterable[str]) -> pa.Table:
-    return _records(_documents(storage.join(folder, run, "run.json") for run in runs), RUNS)
-
-
-def _checks(folder: str, runs: Iterable[str]) -> pa.Table:
-    places = [storage.join(folder, run, "checks") for run in runs]
-    reports = _documents(storage.join(place, name) for place in places for name in storage.list_names(place))
-    return _records([{**report, **check} for report in reports for check in report.get("checks") or ()], CHECKS)
-
-
-def _records(records: list[dict[str, Any]], columns: Iterable[Column]) -> pa.Table:
-    """JSON objects as rows; fields that are missing, or of another kind, are null."""
-    return pa.table({c.name: pa.array([_value(r.get(c.name), c.type) for r in records], c.type) for c in columns})
-
-
-def _documents(uris: Iterable[str]) -> list[dict[str, Any]]:
-    """The JSON objects that are there and whole; a run that is just being written may lack its own."""
-    documents = []
-    for content in storage.read_many(uri for uri in uris if uri.endswith(".json")):
-        if isinstance(content, FileNotFoundError):
-            continue
-        if isinstance(content, Exception):
-            raise content
-        with contextlib.suppress(ValueError):
-            documents.append(json.loads(content))
-    return [document for document in documents if isinstance(document, dict)]
-
-
-def _value(value: Any, kind: pa.DataType) -> Any:
-    """A value of a JSON record as an Arrow scalar; null where it is of another kind."""
-    try:
-        return pa.scalar(value).cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-        return None

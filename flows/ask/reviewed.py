@@ -25,17 +25,18 @@ def corrections_view(connection: duckdb.DuckDBPyConnection, scan: str) -> View:
 
 def review_views(
     connection: duckdb.DuckDBPyConnection,
-    place: str,
+    catalog: str,
+    pipeline: str,
     schema: pa.Schema,
     steps: Mapping[str, str],
     made: Mapping[str, View],
     rules: Rules,
 ) -> dict[str, View]:
-    """Makes the views in the SQL schema `place`, where those `made` of the table stand already; none where there is
-    nothing that people decide about."""
+    """Makes the views in the SQL schema of the pipeline, where those `made` of its table stand already; none where
+    there is nothing that people decide about."""
     if not is_reviewed(schema):
         return {}
-    catalog, pipeline = (part.strip('"') for part in place.split("."))
+    place = f"{catalog}.{quoted(pipeline)}"
     stored, decided, all_values, corrected = (f"{place}.{name}" for name in ("stored", DECISIONS, VALUES, PUBLISHED))
     shown = [review(all_values, decided), review_rate(stored, all_values)]
     bodies = {
