@@ -241,7 +241,7 @@ def describe(
     """Show the columns of a view: types, units, docs."""
     from swath.flows.ask import query
     from swath.flows.console.report import listing, show
-    from swath.schemas.views import sql_type
+    from swath.schemas.sql import sql_type
 
     found = query.describe(warehouse, view)
     if as_json:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from swath.infra import storage
 from swath.infra.scratch import Scratch
-from swath.schemas.views import literal
+from swath.schemas.sql import literal
 
 MEMORY = "500MB"
 """What a query of a driver may hold before it spills to a temporary folder."""

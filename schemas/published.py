@@ -14,8 +14,9 @@ import pyarrow as pa
 from swath.schemas.columns import Column
 from swath.schemas.items import TIMESTAMP
 from swath.schemas.review import columns_of, match_status, page_path
+from swath.schemas.sql import literal, quoted, sql_type
 from swath.schemas.types import FIELDS, MATCHES
-from swath.schemas.views import TABLE, View, literal, quoted, sql_type
+from swath.schemas.views import TABLE, View
 
 DECISIONS, VALUES, PUBLISHED = "_decisions", "_values", "_published"
 ORIGIN = (

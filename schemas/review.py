@@ -10,8 +10,9 @@ import pyarrow as pa
 from swath.schemas.columns import Column
 from swath.schemas.corrections import DECIDED
 from swath.schemas.items import MANIFEST, VERDICT
+from swath.schemas.sql import literal, quoted, shape, sql_type
 from swath.schemas.types import FIELDS, MATCHES
-from swath.schemas.views import PLACE, STEP, TABLE, View, literal, quoted, shape, sql_type
+from swath.schemas.views import PLACE, STEP, TABLE, View
 
 REASONS = ("missing", "failed_check", "low_confidence", "mismatch", "unknown", "retake", "rejected")
 """Why a person must look."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from swath.schemas.columns import Column, doc_and_unit
 from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT, Status
+from swath.schemas.sql import literal, quoted, shape, sql_type
 from swath.schemas.types import CODES, FIELDS, LABELS, LINES, MATCHES, REGIONS, SEGMENTS
 
 TABLE = "{table}"
@@ -295,66 +296,3 @@ def _nested(element: pa.StructType, path: str) -> Column:
 def _is_plain(kind: pa.DataType) -> bool:
     """Scalars and lists of strings."""
     return not pa.types.is_nested(kind) or shape(kind) == ("list", "string")
-
-
-def shape(kind: pa.DataType) -> object:
-    """The structure of a type alone: no docs, no nullability, no names of list elements, no large variants."""
-    if pa.types.is_map(kind):
-        return ("map", shape(kind.key_type), shape(kind.item_type))
-    if isinstance(kind, _LISTS):
-        return ("list", shape(kind.value_type))
-    if pa.types.is_struct(kind):
-        return tuple((field.name, shape(field.type)) for field in kind)
-    return str(kind).removeprefix("large_").removesuffix("_view")
-
-
-_LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType, pa.ListViewType, pa.LargeListViewType)
-_SQL = {
-    "string": "VARCHAR",
-    "binary": "BLOB",
-    "bool": "BOOLEAN",
-    "int8": "TINYINT",
-    "int16": "SMALLINT",
-    "int32": "INTEGER",
-    "int64": "BIGINT",
-    "uint8": "UTINYINT",
-    "uint16": "USMALLINT",
-    "uint32": "UINTEGER",
-    "uint64": "UBIGINT",
-    "halffloat": "FLOAT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    "date32[day]": "DATE",
-    "time64[us]": "TIME",
-    "null": "VARCHAR",
-}
-
-
-def sql_type(kind: pa.DataType) -> str:
-    """The name of an Arrow type in DuckDB's SQL. Raises TypeError for a type that no table of ours holds."""
-    if pa.types.is_map(kind):
-        return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.item_type)})"
-    if isinstance(kind, _LISTS):
-        return f"{sql_type(kind.value_type)}[]"
-    if pa.types.is_struct(kind):
-        return f"STRUCT({', '.join(f'{quoted(field.name)} {sql_type(field.type)}' for field in kind)})"
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMP WITH TIME ZONE" if kind.tz else "TIMESTAMP"
-    if pa.types.is_decimal(kind):
-        return f"DECIMAL({kind.precision}, {kind.scale})"
-    if pa.types.is_fixed_size_binary(kind):
-        return "BLOB"
-    try:
-        return _SQL[str(shape(kind))]
-    except KeyError:
-        raise TypeError(f"no SQL type for {kind}") from None
-
-
-def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"

@@ -32,7 +32,8 @@ from swath.schemas.corrections import CORRECTIONS
 from swath.schemas.errors import QueryError, WarehouseError
 from swath.schemas.review import Rules
 from swath.schemas.runs import RUNS
-from swath.schemas.views import View, literal, quoted, sql_type, views
+from swath.schemas.sql import literal, quoted, sql_type
+from swath.schemas.views import View, views
 
 __all__ = ["Counted", "connect", "describe", "sql", "tables", "write_result"]
 

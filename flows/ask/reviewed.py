@@ -13,7 +13,8 @@ from swath.schemas.corrections import DECIDED
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.published import DECISIONS, PUBLISHED, VALUES, decisions, published, with_origin, with_review
 from swath.schemas.review import Rules, is_reviewed, review, review_rate, values
-from swath.schemas.views import TABLE, View, quoted
+from swath.schemas.sql import quoted
+from swath.schemas.views import TABLE, View
 
 
 def corrections_view(connection: duckdb.DuckDBPyConnection, scan: str) -> View:

@@ -21,7 +21,7 @@ from swath.infra.scratch import Scratch
 from swath.schemas.checks import AuditReport, AuditRequest, Check
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import Status
-from swath.schemas.views import literal
+from swath.schemas.sql import literal
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from swath.operators.core.base import Matrix, Pixels, Reject
 from swath.operators.core.geometry import map_points
 from swath.operators.image.codec import Decode
 from swath.schemas.errors import SourceError
-from swath.schemas.views import literal, quoted
+from swath.schemas.sql import literal, quoted
 
 LONGEST_SIDE = 1600
 """Pixels of a whole page that is shown because nothing on it is boxed."""

@@ -21,7 +21,7 @@ from swath.schemas.corrections import DECIDED, Decision
 from swath.schemas.errors import ConfigurationError, QueryError
 from swath.schemas.published import DECISIONS, VALUES
 from swath.schemas.review import VALUE, Rules, field_columns
-from swath.schemas.views import literal, quoted
+from swath.schemas.sql import literal, quoted
 
 Row = dict[str, Any]
 LONGEST = 2000

@@ -14,7 +14,7 @@ from swath.flows.run.plan import Plan, Wave, bucket_of
 from swath.infra import storage
 from swath.infra.lake import Cell, DataFile, Lake
 from swath.schemas.errors import RunFailed, SwathError
-from swath.schemas.views import literal
+from swath.schemas.sql import literal
 
 BATCH_ROWS = 5_000
 

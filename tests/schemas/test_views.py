@@ -18,8 +18,9 @@ from swath.operators.image.quality import AssessQuality
 from swath.operators.survey.exif import Exif
 from swath.schemas.columns import Column, doc_and_unit, schema_of
 from swath.schemas.items import MANIFEST, VERDICT, item_id, object_id
+from swath.schemas.sql import literal, shape, sql_type
 from swath.schemas.types import FIELDS, LABELS, LINES, SEGMENTS
-from swath.schemas.views import STANDARD, View, literal, shape, sql_type, views
+from swath.schemas.views import STANDARD, View, views
 
 STEPS = (
     Column("width_px", pa.int32(), "Width of the source picture", "pixels"),
