@@ -14,11 +14,14 @@ from swath.operators.documents.templates import Template
 
 EARLIEST = date(1990, 1, 1)
 WEIGHTS = {
-    "bias": 0.248,
-    "score": 0.372,
-    "margin": 0.289,
-    "read": 1.133,
-    "passed": 1.006,
+    "bias": 0.53,
+    "number": 0.425,
+    "item": 1.964,
+    "checksum": 2.091,
+    "score": 0.119,
+    "margin": 0.619,
+    "read": 6.773,
+    "passed": 0.816,
     "derived": -0.5,
     "failed": -1.8,
 }
@@ -78,6 +81,9 @@ def features(one: Choice, failed: int, passed: int) -> dict[str, float]:
     """What is known of a choice, by the names of `WEIGHTS`."""
     return {
         "bias": 1.0,
+        "number": float(isinstance(one.value, (date, Decimal))),
+        "item": float("[" in one.name),
+        "checksum": float(one.checksum is True),
         "score": min(max(one.score, 0.0), 5.0),
         "margin": min(max(one.margin, 0.0), 3.0),
         "read": math.log(max(one.read, 0.01)),

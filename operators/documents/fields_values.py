@@ -92,6 +92,7 @@ class Values:
         """No paper was issued after it."""
         self._labelled = labelled
         self._made: dict[str, list[Candidate]] = {}
+        self._rows: dict[str, set[tuple[int, int]]] = {}
 
     def of(self, kind: str) -> list[Candidate]:
         """All candidates of a type, in reading order."""
@@ -102,6 +103,13 @@ class Values:
                 one.links = self._labelled.links(one.cell, one.start, kind, same)
             self._made[kind] = found
         return self._made[kind]
+
+    def near(self, kind: str, one: Candidate) -> bool:
+        """Whether a value of a type stands on the row of a candidate, or right above or below."""
+        if kind not in self._rows:
+            self._rows[kind] = {(other.cell.page.index, other.cell.row) for other in self.of(kind)}
+        page, row = one.cell.page.index, one.cell.row
+        return any((page, row + step) in self._rows[kind] for step in (-1, 0, 1))
 
     def _find(self, kind: str, cell: Cell) -> list[Candidate]:
         text = cell.text
@@ -190,23 +198,16 @@ def _score(name: str, template: FieldTemplate, one: Candidate, often: Counter[Va
     elif template.type in ("bic", "email", "website", "phone", "iban"):
         score += 0.3 - 0.1 * depth
         if labelled <= 0:
-            beside = _beside(one)
-            score -= 3.0 if template.type == "bic" and not any(map(identifiers.ibans, beside)) else 0.0
+            score -= 3.0 if template.type == "bic" and not values.near("iban", one) else 0.0
             # What begins as a telephone number does, beside an address of mail or web.
-            reached = any(identifiers.mails(text) or identifiers.webs(text) for text in beside)
-            score += 0.5 if template.type == "phone" and reached and one.raw[:1] in "+(0" else 0.0
+            reached = one.raw[:1] in "+(0" and (values.near("email", one) or values.near("website", one))
+            score += 0.5 if template.type == "phone" and reached else 0.0
     elif template.type == "tax_id":
         score -= 0.2 * depth
         score -= 2.0 if one.checksum is None and labelled <= 0 else 0.0
     else:
         score += 0.3 - 0.3 * depth
     return score
-
-
-def _beside(one: Candidate) -> list[str]:
-    """The texts of its row and of those right above and below."""
-    rows = one.cell.page.rows[max(0, one.cell.row - 1) : one.cell.row + 2]
-    return [cell.text for row in rows for cell in row]
 
 
 _TIME = pattern(r"[0-9]{1,2}[:.][0-9]{2}(?:[:.][0-9]{2})?")

@@ -28,10 +28,13 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from difflib import SequenceMatcher
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.operators.documents import drawn, papers
+from tests.operators.documents.drawn import Half
 
 from swath.operators.documents.amounts import number
 from swath.operators.documents.cells import document
@@ -155,11 +158,16 @@ Truth = Iterable[tuple[str, object]]
 """Name of the field and what it is: `line_items[1].amount`, 12.5."""
 
 
-def asked(papers: dict[str, list[dict[str, Any]]], truth: Callable[[str], Truth]) -> list[Asked]:
+@cache
+def _reader() -> Reader:
+    return Reader(load_templates(())[""])
+
+
+def asked(of: dict[str, list[dict[str, Any]]], truth: Callable[[str], Truth]) -> list[Asked]:
     """Every field that the truth of a paper names, with what was found."""
-    reader = Reader(load_templates(())[""])
+    reader = _reader()
     found = []
-    for file, pages in sorted(papers.items()):
+    for file, pages in sorted(of.items()):
         wanted = list(truth(file))
         if not wanted:
             continue
@@ -236,6 +244,46 @@ def invoice_truth(folder: Path) -> Callable[[str], Truth]:
                     yield f"line_items[{place}].{column}", str(one[key]).split("\n")[0]
 
     return truth
+
+
+HALVES: tuple[Half, ...] = ("dev", "test")
+SCANS = (0.0, 0.0, 0.003, 0.01, 0.03)
+"""Shares of misread letters of the drawn papers, by turns."""
+
+
+def on_drawn(half: Half, count: int) -> list[Asked]:
+    """Drawn invoices of the wordings of a half, clean and as bad scans are read."""
+    found = []
+    for seed in range(count):
+        share, paper = SCANS[seed % len(SCANS)], drawn.invoice(seed, half)
+        lines = drawn.noisy(paper.lines, seed, share) if share else paper.lines
+        name = f"{half} {seed} {'scanned' if share else 'clean'}"
+        found += asked({name: [papers.page(lines)]}, lambda _, told=paper.told: list(told.items()))  # type: ignore[misc]
+    return found
+
+
+def first_pass(found: Sequence[Asked], threshold: float = 0.8) -> dict[str, Any]:
+    """Of papers, clean and scanned: the share all of whose values are right, and about which nothing is to be decided,
+    and of the latter the share with a wrong value."""
+    made = {}
+    for kind in ("clean", "scanned"):
+        files: dict[str, list[Asked]] = defaultdict(list)
+        for one in found:
+            if one.file.endswith(kind):
+                files[one.file].append(one)
+        right = {file: all(one.right for one in ones) for file, ones in files.items()}
+        sure = [
+            file
+            for file, ones in files.items()
+            if all(one.judged and not one.judged.failed and one.confidence >= threshold for one in ones if one.found)
+        ]
+        made[kind] = {
+            "papers": len(files),
+            "all_right": round(sum(right.values()) / len(files), 4),
+            "first_pass": round(len(sure) / len(files), 4),
+            "wrong_of_first_pass": round(sum(not right[file] for file in sure) / max(len(sure), 1), 4),
+        }
+    return made
 
 
 def table(found: Sequence[Asked], fields: Sequence[str]) -> dict[str, Any]:
@@ -357,6 +405,7 @@ def main() -> None:
     parser.add_argument("--warehouse", type=Path, action="append")
     parser.add_argument("--engine", default="rapidocr")
     parser.add_argument("--calibrate", action="store_true", help="print the weights that the dev half gives")
+    parser.add_argument("--drawn", type=int, default=400, help="how many invoices are drawn of each half")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     if not (options.receipts / "key").is_dir():
@@ -382,8 +431,20 @@ def main() -> None:
         "worst_receipts": worst(on_receipts),
         "wrong_on_invoices": worst(on_invoices, len(invoices)),
     }
+    on_halves: dict[str, list[Asked]] = {half: on_drawn(half, options.drawn) for half in HALVES}
+    result["drawn"] = {
+        half: {
+            "fields": {
+                field: row["all"] for field, row in table(found, sorted({group(o.field) for o in found})).items()
+            },
+            "reliability": reliability(found),
+            "papers": first_pass(found),
+        }
+        for half, found in on_halves.items()
+    }
     if options.calibrate:
-        result["weights"] = calibrated(dev)
+        # The real papers count as much as the drawn ones, of which there are many more.
+        result["weights"] = calibrated(dev * max(len(on_halves["dev"]) // len(dev), 1) + on_halves["dev"])
     text = json.dumps(result, indent=1, ensure_ascii=False)
     print(text)
     if options.output:

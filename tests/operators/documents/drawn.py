@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (lists of words)
 """Invoices of many wordings and layouts, drawn by a seed as lines of text: what is said on them is known.
 
 The wordings of every label are split: `dev` papers take those at even places of its list, `test` papers those at odd
@@ -409,7 +410,7 @@ def noisy(lines: Sequence[dict[str, Any]], seed: int, share: float = 0.01) -> li
             text = "".join(
                 (CONFUSED.get(c, "") if rng.random() < 0.8 else "") if rng.random() < share else c for c in word["text"]
             )
-            sure = rng.betavariate(6, 3) if text != word["text"] else rng.betavariate(20, 1)
+            sure = rng.betavariate(12, 2) if text != word["text"] else rng.betavariate(20, 1.5)
             if text:
                 words.append({**word, "text": text, "confidence": round(sure, 3)})
         if words:
