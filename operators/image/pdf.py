@@ -99,8 +99,11 @@ def open_pdf(content: bytes) -> Iterator[Any]:
                 raise Reject(Reason.CORRUPT, "the PDF has no page")
             yield document
         except pypdfium2.PdfiumError as error:
-            reason = Reason.ENCRYPTED if getattr(error, "err_code", None) == _password_error() else Reason.CORRUPT
-            raise Reject(reason, f"PDFium: {error}") from None
+            # PDFium may name the cause of an earlier failure where it has none of its own.
+            if getattr(error, "err_code", None) == _password_error() and b"/Encrypt" in content:
+                raise Reject(Reason.ENCRYPTED, "the document wants a password") from None
+            said = str(error).partition(" (")[0]
+            raise Reject(Reason.CORRUPT, f"PDFium: {said}") from None
         finally:
             if document is not None:
                 document.close()

@@ -442,7 +442,8 @@ SOUND: dict[str, Any] = {
     "page": 1, "format": "jpeg", "width_px": 640, "height_px": 480, "orientation": 6,
     "sharpness": 0.4, "brightness": 0.5, "contrast": 0.2, "noise": 0.01, "clipped_fraction": 0.0,
     "quality_verdict": "good", "quality_reasons": [], "captured_at": TAKEN, "latitude": 52.5, "longitude": 13.4,
-    "altitude_m": 80.0, "focal_length_mm": 4.5, "phash": "0f" * 8, "skew_degrees": -1.5, "lines": ["total 12.00"],
+    "altitude_m": 80.0, "focal_length_mm": 4.5, "phash": "0f" * 8, "page_skew_deg": -1.5,
+    "page_orientation_deg": 180, "document_type_confidence": 0.9, "lines": ["total 12.00"],
     "text": "total 12.00", "ocr_confidence": 0.9, "ocr_engine": "tesserocr", "exg_mean": 0.3, "vari_mean": 0.1,
     "vegetation_fraction": 0.4, "segments": ["vegetation"],
 }  # fmt: skip
@@ -451,7 +452,8 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "contrast": [0.6], "noise": [-1.0], "clipped_fraction": [1.1], "quality_verdict": ["good", "poor", "fair"],
     "quality_reasons": [["too_dark"], [], []], "captured_at": [datetime(1970, 1, 1, tzinfo=UTC)], "latitude": [91.0],
     "longitude": [181.0], "altitude_m": [99999.0], "focal_length_mm": [0.0], "phash": ["0F" * 8],
-    "skew_degrees": [90.0], "lines": [[]], "ocr_confidence": [1.5, -3.0], "exg_mean": [3.0], "vari_mean": [-2.0],
+    "page_skew_deg": [90.0], "page_orientation_deg": [45],
+    "document_type_confidence": [1.2], "lines": [[]], "ocr_confidence": [1.5, -3.0], "exg_mean": [3.0], "vari_mean": [-2.0],
     "vegetation_fraction": [1.01], "segments": [[]],
 }  # fmt: skip
 

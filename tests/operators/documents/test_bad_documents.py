@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from tests.operators.kit import item, through
@@ -81,6 +82,9 @@ def test_ten_thousand_pages_are_counted_by_their_headers_and_the_last_is_read() 
 
 
 def test_a_page_count_that_is_not_true_plans_nothing() -> None:
+    locked = io.BytesIO()
+    Canvas(locked, encrypt=StandardEncryption("secret")).save()
+    assert refusal(locked.getvalue(), 1) == Reason.ENCRYPTED  # PDFium keeps it as the cause of what fails next
     assert count_pages(written(*tree([b"3 0 R"], 2_000_000_000), PAGE % b"")) == 1
     with pytest.raises(Reject, match="corrupt"):
         count_pages(written(*tree([b"2 0 R"], 1_000_000)))  # a tree that holds itself
