@@ -14,16 +14,16 @@ from swath.operators.documents.templates import Template
 
 EARLIEST = date(1990, 1, 1)
 WEIGHTS = {
-    "bias": 0.53,
-    "number": 0.425,
-    "item": 1.964,
-    "checksum": 2.091,
-    "score": 0.119,
-    "margin": 0.619,
-    "read": 6.773,
-    "passed": 0.816,
+    "bias": 0.003,
+    "number": 0.454,
+    "item": 2.231,
+    "checksum": 2.401,
+    "score": 0.225,
+    "margin": 0.699,
+    "read": 7.84,
+    "passed": 0.883,
     "derived": -0.5,
-    "failed": -1.8,
+    "failed": -2.5,
 }
 """Of a logistic regression from what is known of a choice to the probability that it is right. Fitted by
 `python -m tests.benchmarks.fields --calibrate`."""

@@ -185,7 +185,7 @@ def best(links: list[Link], name: str, rivals: frozenset[str]) -> float:
     return own - (3.0 if avoided else 0.0) - (0.5 * against if against > own else 0.0)
 
 
-KINDS = {"amount": "-amounts", "date": "-dates", "identifier": "-numbers", "phone": "-numbers", "tax_id": "-numbers"}
+KINDS = {"amount": "-amounts", "date": "-dates", "identifier": "-numbers", "tax_id": "-numbers"}
 
 
 def rivals_of(template: Template) -> dict[str, frozenset[str]]:

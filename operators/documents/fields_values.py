@@ -197,6 +197,7 @@ def _score(name: str, template: FieldTemplate, one: Candidate, often: Counter[Va
             return -1.0
     elif template.type in ("bic", "email", "website", "phone", "iban"):
         score += 0.3 - 0.1 * depth
+        score += 1.5 if template.type in ("email", "website") else 0.0  # the shape says enough
         if labelled <= 0:
             score -= 3.0 if template.type == "bic" and not values.near("iban", one) else 0.0
             # What begins as a telephone number does, beside an address of mail or web.

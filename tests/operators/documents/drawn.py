@@ -142,7 +142,7 @@ MONTHS = {
     "nl": "januari februari maart april mei juni juli augustus september oktober november december",
 }
 GOODS = ("Garden hose", "Oak table", "Paper towels", "Steel brackets", "Desk lamp", "Copper wire", "Wool blanket")
-TAX_IDS = ("DE136695976", "FR40303265045", "NL810433942B01", "IT00743110157", "GB980780684", "ATU33864707")
+TAX_IDS = ("DE136695976", "FR40303265045", "NL810433941B01", "IT00743110157", "GB980780684", "ATU33864707")
 BICS = ("DEUTDEFF", "BNPAFRPP", "INGBNL2A", "UNCRITMM")
 RATES = {"en": (20, 8), "de": (19, 7), "fr": (20, 10), "es": (21, 10), "it": (22, 10), "nl": (21, 9)}
 WIDTH = 1240.0
