@@ -453,7 +453,8 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "quality_reasons": [["too_dark"], [], []], "captured_at": [datetime(1970, 1, 1, tzinfo=UTC)], "latitude": [91.0],
     "longitude": [181.0], "altitude_m": [99999.0], "focal_length_mm": [0.0], "phash": ["0F" * 8],
     "page_skew_deg": [90.0], "page_orientation_deg": [45],
-    "document_type_confidence": [1.2], "lines": [[]], "ocr_confidence": [1.5, -3.0], "exg_mean": [3.0], "vari_mean": [-2.0],
+    "document_type_confidence": [1.2], "lines": [[]],
+    "ocr_confidence": [1.5, -3.0], "exg_mean": [3.0], "vari_mean": [-2.0],
     "vegetation_fraction": [1.01], "segments": [[]],
 }  # fmt: skip
 
