@@ -236,9 +236,9 @@ def _reviewed(session: Session, pipeline: str | None = None) -> list[str]:
 
 def first_pass_rate(warehouse: str, pipeline: str, run_id: str, rules: Rules | None = None) -> float | None:
     """Share of the documents of a run about which nothing was to be decided; None where it published none."""
-    with contextlib.closing(open_session(warehouse, rules=rules)) as session:
+    query = f"SELECT first_pass_rate FROM {quoted(pipeline)}.review_rate WHERE run_id = {literal(run_id)}"
+    with contextlib.closing(open_session(warehouse, query, rules)) as session:
         if f"{pipeline}.review_rate" not in session.views:
             return None
-        query = f"SELECT first_pass_rate FROM {quoted(pipeline)}.review_rate WHERE run_id = {literal(run_id)}"
         rows = session.stream(query).read_all().to_pylist()
     return float(rows[0]["first_pass_rate"]) if rows else None
