@@ -21,8 +21,7 @@ class Standby:
         self._ray: _Background | None = None
 
     def open(self) -> None:
-        if self._audit is None:
-            self._audit = AuditClient.start(self._socket)
+        self.audit()
         if self._ray is None and self._address != "off":
             self._ray = _Background(
                 lambda: not without_ray(self._address, self._most()) and engine.start(self._address)
