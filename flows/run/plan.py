@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
@@ -108,13 +109,9 @@ def make_plan(
     """
     name = secrets.token_hex(4)
     into = storage.join(destination, name) if destination else None
-    with scratch(manifest.files[0], lake.warehouse) as db:
-        _load_found(db, manifest)
-        if snapshot_id == CURRENT:
-            snapshot_id = lake.snapshot(bound.pipeline.table.name)
-        _load_standing(db, lake, bound, manifest, snapshot_id, retry)
-        _find_pending(db)
-        _find_gone(db, manifest)
+    if snapshot_id == CURRENT:
+        snapshot_id = lake.snapshot(bound.pipeline.table.name)
+    with compared(bound, manifest, lake, snapshot_id, retry) as db:
         _lay_out(db, cell_items or CELL_ITEMS)
         _cut_waves(db, wave_items or WAVE_ITEMS, first)
         _place(db)
@@ -134,6 +131,20 @@ def make_plan(
             unchanged=manifest.items - sum(wave.items for wave in waves),
             moved=one(db, "SELECT count(*) FROM leaving WHERE NOT gone")[0] > 0,
         )
+
+
+@contextmanager
+def compared(
+    bound: Bound, manifest: ManifestSummary, lake: Lake, snapshot_id: int | None, retry: str | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the objects of the manifest and of the table as of a snapshot, one row each: tables `found`,
+    `standing`, `pending` (with `why` they are) and `gone`."""
+    with scratch(manifest.files[0], lake.warehouse) as db:
+        _load_found(db, manifest)
+        _load_standing(db, lake, bound, manifest, snapshot_id, retry)
+        _find_pending(db)
+        _find_gone(db, manifest)
+        yield db
 
 
 def bucket_of(buckets: str, object_id: str = "object_id") -> str:
