@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -14,6 +16,7 @@ from swath.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog as Catalog
+    from pyiceberg.manifest import ManifestFile
     from pyiceberg.table import Table as Table
 
 NAMESPACE = "swath"
@@ -29,6 +32,32 @@ PROPERTIES = {
     "write.metadata.previous-versions-max": "50",
 }
 NAME_MAPPING = "schema.name-mapping.default"
+
+
+class Snapshot(NamedTuple):
+    """A state of a table that can still be read."""
+
+    id: int
+    at: datetime
+    """When it was committed."""
+    until: datetime | None
+    """When another took its place; None for the current one."""
+    summary: Mapping[str, str]
+    """Its properties."""
+
+
+class Named(NamedTuple):
+    """What a table's snapshots name, and what they are kept in."""
+
+    by_snapshot: dict[int, set[str]]
+    """The data files that each names."""
+    metadata: dict[int, set[str]]
+    """The manifest list and the manifests of each."""
+    heads: set[str]
+    """The table's own metadata files: the current one and those it remembers."""
+
+    def all(self) -> set[str]:
+        return self.heads.union(*self.by_snapshot.values(), *self.metadata.values())
 
 
 def tries(*errors: type[BaseException], count: int = TRIES, reraise: bool = False) -> Retrying:
@@ -156,3 +185,128 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(plain_field(kind.value_field))
     return kind
+
+
+def snapshots(table: Table) -> list[Snapshot]:
+    """The snapshots, oldest first."""
+    metadata = table.metadata
+    found = sorted(metadata.snapshots, key=lambda one: (one.sequence_number or 0, one.timestamp_ms))
+    ends = [*(one.timestamp_ms for one in found[1:]), metadata.last_updated_ms]
+    return [
+        Snapshot(
+            one.snapshot_id,
+            _moment(one.timestamp_ms),
+            None if one.snapshot_id == metadata.current_snapshot_id else _moment(end),
+            one.summary.additional_properties if one.summary else {},
+        )
+        for one, end in zip(found, ends, strict=True)
+    ]
+
+
+def named(table: Table, dropped: bool) -> Named:
+    """What the snapshots name; with `dropped`, also the files that each says it has left out: their bounds are kept
+    with that. Every manifest is read once."""
+    io, metadata = table.io, table.metadata
+    lists = {snapshot.snapshot_id: snapshot.manifests(io) for snapshot in metadata.snapshots}
+    manifests = {one.manifest_path: one for each in lists.values() for one in each}
+    known: dict[str, str] = {}
+
+    def read(manifest: ManifestFile) -> list[str]:
+        found = manifest.fetch_manifest_entry(io, discard_deleted=not dropped)
+        return [known.setdefault(one.data_file.file_path, one.data_file.file_path) for one in found]
+
+    with ThreadPoolExecutor(8, thread_name_prefix="manifest") as pool:
+        files = dict(zip(manifests, pool.map(read, manifests.values()), strict=True))
+    return Named(
+        {key: {path for one in each for path in files[one.manifest_path]} for key, each in lists.items()},
+        {
+            one.snapshot_id: {one.manifest_list, *(each.manifest_path for each in lists[one.snapshot_id])}
+            for one in metadata.snapshots
+        },
+        {table.metadata_location, *(one.metadata_file for one in metadata.metadata_log)},
+    )
+
+
+def expire(catalog: Catalog, name: str, ids: Collection[int]) -> None:
+    """Takes snapshots out of the table, but for the current one and for tags; those that are gone already are no
+    matter. Raises tenacity.RetryError after 20 changes that others made first."""
+    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+    for trial in tries(CommitFailedException, CommitStateUnknownException):
+        with trial:
+            if (table := load_table(catalog, name)) is None:
+                return
+            heads = {ref.snapshot_id for ref in table.metadata.refs.values()}
+            there = {one.snapshot_id for one in table.metadata.snapshots} - heads
+            if doomed := sorted(there.intersection(ids)):
+                table.maintenance.expire_snapshots().by_ids(doomed).commit()
+
+
+def shed(catalog: Catalog, name: str, summary: dict[str, str]) -> None:
+    """A snapshot with the same files, whose manifests say nothing of those that earlier ones have left out.
+
+    Raises tenacity.RetryError after 20 changes that others made first."""
+    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+    from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus
+    from pyiceberg.table.snapshots import Operation
+    from pyiceberg.table.update.snapshot import _FastAppendFiles
+
+    class Shed(_FastAppendFiles):
+        def _existing_manifests(self) -> list[ManifestFile]:
+            return [self._live(one) for one in super()._existing_manifests() if _holds_files(one)]
+
+        def _live(self, manifest: ManifestFile) -> ManifestFile:
+            if not manifest.deleted_files_count:
+                return manifest
+            with self.new_manifest_writer(self.spec(manifest.partition_spec_id)) as writer:
+                for one in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
+                    writer.add_entry(
+                        ManifestEntry.from_args(
+                            status=ManifestEntryStatus.EXISTING,
+                            snapshot_id=one.snapshot_id,
+                            sequence_number=one.sequence_number,
+                            file_sequence_number=one.file_sequence_number,
+                            data_file=one.data_file,
+                        )
+                    )
+            return writer.to_manifest_file()
+
+    for trial in tries(CommitFailedException, CommitStateUnknownException):
+        with trial:
+            if (table := load_table(catalog, name)) is None:
+                return
+            transaction = table.transaction()
+            with Shed(Operation.APPEND, transaction, table.io, snapshot_properties=summary):
+                pass
+            transaction.commit_transaction()
+
+
+def avro_values(table: Table, path: str) -> Iterator[str | bytes]:
+    """Every text and every piece of bytes, bounds of columns among them, that a manifest or a manifest list holds."""
+    from pyiceberg.avro.file import AvroFile
+    from pyiceberg.typedef import Record
+
+    def walk(value: Any) -> Iterator[str | bytes]:
+        if isinstance(value, str | bytes):
+            yield value
+        elif isinstance(value, Record):
+            for position in range(len(value)):
+                yield from walk(value[position])
+        elif isinstance(value, Mapping):
+            for pair in value.items():
+                yield from walk(pair)
+        elif isinstance(value, list | tuple):
+            for one in value:
+                yield from walk(one)
+
+    with AvroFile[Record](table.io.new_input(path)) as records:
+        for record in records:
+            yield from walk(record)
+
+
+def _holds_files(manifest: ManifestFile) -> bool:
+    return bool(manifest.has_added_files() or manifest.has_existing_files())
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -15,14 +15,21 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 import pyarrow as pa
-from tenacity import RetryError
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.infra import commits, iceberg, storage
 from swath.infra.commits import Cell, DataFile, Stale
 from swath.infra.crash import crash_point
-from swath.schemas.errors import ConfigurationError, Conflict, StorageUnavailable, WarehouseError
+from swath.infra.iceberg import Named, Snapshot
+from swath.infra.lease import Lease
+from swath.schemas.errors import ConfigurationError, Conflict, RunLocked, StorageUnavailable, WarehouseError
 
-__all__ = ["Cell", "DataFile", "Lake", "Stale"]
+__all__ = ["Cell", "DataFile", "Lake", "Named", "Snapshot", "Stale"]
+
+PATIENCE_S = 120
+"""How long one waits for others to publish."""
+UPKEEP = "swath.upkeep"
+"""Property of a snapshot that no run has published: what was done."""
 
 
 class Lake:
@@ -156,6 +163,74 @@ class Lake:
                 return self._commit(name, [add], basis, {commits.RUN: own, commits.WAVE: "0"})[0]
             except RetryError as error:
                 raise Conflict(f"table {name}: {iceberg.TRIES} other commits came first; try again") from error
+
+    def replace(self, name: str, adds: Sequence[DataFile], basis: Mapping[Cell, frozenset[str]], what: str) -> int:
+        """Replaces all files of the cells in `basis` by `adds`, in one commit that belongs to no run, and returns its
+        snapshot. Raises Stale where a cell holds other files by now, Conflict after 20 commits that others won."""
+        summary = {UPKEEP: what, commits.RUN: uuid.uuid4().hex, commits.WAVE: "0"}
+        with self._errors():
+            try:
+                return self._commit(name, adds, basis, summary)[0]
+            except RetryError as error:
+                raise Conflict(f"table {name}: {iceberg.TRIES} other commits came first; try again") from error
+
+    @contextlib.contextmanager
+    def publishing(self, name: str, owner: str) -> Iterator[None]:
+        """One at a time looks at the table and commits. Raises RunLocked after two minutes of others."""
+        lock = storage.join(self.warehouse, "_swath", "publishing", f"{name}.json")
+        waiting = Retrying(
+            retry=retry_if_exception_type(RunLocked),
+            wait=wait_random(0.05, 0.3),
+            stop=stop_after_delay(PATIENCE_S),
+            reraise=True,
+        )
+        with contextlib.ExitStack() as stack:
+            waiting(stack.enter_context, Lease(lock, owner))
+            yield
+
+    def snapshots(self, name: str) -> list[Snapshot]:
+        """The snapshots that can still be read, oldest first; empty where there is no such table."""
+        with self._errors():
+            table = self._table(name)
+            return iceberg.snapshots(table) if table else []
+
+    def named(self, name: str, dropped: bool = False) -> Named:
+        """What the snapshots name; with `dropped`, also the files that each says it has left out."""
+        with self._errors():
+            table = self._table(name)
+            return iceberg.named(table, dropped) if table else Named({}, {}, set())
+
+    def expire(self, name: str, ids: Collection[int], runs: Collection[str]) -> None:
+        """Takes snapshots out of the table, never the current one; what the `runs` have published stays known."""
+        with self._errors():
+            by_run: dict[str, dict[int, int]] = {}
+            for one in self.snapshots(name):  # all: the chain that tells who published is cut where one is missing
+                if (run_id := one.summary.get(commits.RUN)) in runs and run_id is not None:
+                    by_run.setdefault(run_id, {})[int(one.summary[commits.WAVE])] = one.id
+            for run_id, waves in by_run.items():
+                marked = set(storage.list_names(self._markers(name, run_id)))
+                for wave, snapshot_id in waves.items():
+                    if f"{wave}.json" not in marked:
+                        self._mark(name, run_id, wave, snapshot_id)
+            crash_point("expire.marked")
+            try:
+                iceberg.expire(self._catalog, name, ids)
+            except RetryError as error:
+                raise Conflict(f"table {name} is being changed by others all the time; try again") from error
+
+    def shed(self, name: str, what: str) -> None:
+        """A snapshot with the same files, whose manifests say nothing of those that earlier ones have left out."""
+        with self._errors():
+            try:
+                iceberg.shed(self._catalog, name, {UPKEEP: what})
+            except RetryError as error:
+                raise Conflict(f"table {name} is being changed by others all the time; try again") from error
+
+    def avro_values(self, name: str, path: str) -> Iterator[str | bytes]:
+        """Every text and every piece of bytes, bounds of columns among them, that a manifest file holds."""
+        with self._errors():
+            if (table := self._table(name)) is not None:
+                yield from iceberg.avro_values(table, path)
 
     def published(self, name: str, run_id: str) -> set[int]:
         """The waves of a run that are visible: those with a marker, and those whose marker a crash has prevented."""
