@@ -12,7 +12,7 @@ RUNS = (
     Column("pipeline", pa.string(), "Pipeline that ran"),
     Column("table", pa.string(), "Table it published to"),
     Column("source", pa.string(), "Where it read from"),
-    Column("status", pa.string(), "running, published, nothing (to do), failed, audit_failed or discarded"),
+    Column("status", pa.string(), "running, published, nothing (to do), failed, audit_failed, discarded, rolled_back"),
     Column("started_at", TIMESTAMP, "When it started"),
     Column("finished_at", TIMESTAMP, "When it ended; null while it runs"),
     Column("items", pa.int64(), "Items that were pending", "items"),

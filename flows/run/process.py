@@ -20,6 +20,8 @@ from swath.schemas.checks import AuditReport
 from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, SwathError
 
 T = TypeVar("T")
+WHOLE: dict[str, Any] = {"manifest": None, "partition": None, "backfill": None, "share": 1}
+"""What makes the request of a backfill's run one of the whole source."""
 Call = Callable[[str, Callable[[], T]], T]
 """Runs a named step; Prefect makes a task of it."""
 
@@ -29,13 +31,20 @@ def plainly(name: str, step: Callable[[], T]) -> T:
 
 
 def start(
-    request: Request, reporter: Reporter | None = None, *, prefect: bool, audit_socket: Path | None = None
+    request: Request,
+    reporter: Reporter | None = None,
+    *,
+    prefect: bool,
+    audit_socket: Path | None = None,
+    run_id: str | None = None,
 ) -> Record:
-    """A new run, to its end. Raises AuditFailed, RunFailed, or what the source, the warehouse or the pipeline lack."""
+    """A new run, of that name where one is given, to its end.
+
+    Raises AuditFailed, RunFailed, or what the source, the warehouse or the pipeline lack."""
     bind(request.pipeline)  # what is wrong with it leaves no run behind
     storage.check_writable(request.warehouse)
     runs = Runs(request.warehouse)
-    return _hold(runs, runs.new(request), reporter, prefect, audit_socket, drive)
+    return _hold(runs, runs.new(request, run_id), reporter, prefect, audit_socket, drive)
 
 
 def resume(
@@ -52,6 +61,7 @@ def resume(
     record = runs.load(run_id) if run_id else runs.latest(State.RUNNING, State.FAILED)
     if record is None:
         raise ConfigurationError(f"no run in {runs.warehouse} is unfinished; `swath runs` lists them")
+    _refuse_undone(record)
     if record.status in (State.PUBLISHED, State.NOTHING, State.DISCARDED):
         raise ConfigurationError(f"run {record.run_id} is {record.status}; there is nothing to resume")
     if ray:
@@ -66,6 +76,7 @@ def publish(warehouse: str, run_id: str, why: str, reporter: Reporter | None = N
         raise ConfigurationError("--force wants the reason, in words; it stays with the run")
     runs = Runs(warehouse)
     record = runs.load(run_id)
+    _refuse_undone(record)
     if record.status != State.AUDIT_FAILED:
         raise ConfigurationError(f"run {run_id} is {record.status}, not held back by its audit; nothing was done")
     record.forced_reason = why
@@ -76,6 +87,7 @@ def discard(warehouse: str, run_id: str) -> Record:
     """Drops what a run staged and did not publish; waves that are published stay, which the record says."""
     runs = Runs(warehouse)
     record = runs.load(run_id)
+    _refuse_undone(record)
     with _lease(runs, record):
         driver = Driver(record, runs)
         done, plan = driver.done(), runs.plan(run_id)
@@ -96,7 +108,8 @@ def retries(warehouse: str, reason: str | None, ray: str) -> list[Request]:
     if not latest:
         raise ConfigurationError(f"no run in {warehouse} is published yet; there is nothing to retry")
     return [
-        request.model_copy(update={"retry": reason or "all", "ray": ray, "limit": None}) for request in latest.values()
+        request.model_copy(update=WHOLE | {"retry": reason or "all", "ray": ray, "limit": None})
+        for request in latest.values()
     ]
 
 
@@ -189,6 +202,16 @@ def _what_now(driver: Driver) -> str:
         f'`swath publish --run {driver.run_id} --force "why"`'
         f" or `swath discard --run {driver.run_id}`"
     )
+
+
+def _refuse_undone(record: Record) -> None:
+    """Raises ConfigurationError for a run that was rolled back."""
+    if record.status == State.ROLLED_BACK:
+        raise ConfigurationError(f"run {record.run_id} was rolled back; `swath run` makes anew what it had made")
+    if record.status == State.ROLLING_BACK:
+        raise ConfigurationError(
+            f"run {record.run_id} is being rolled back; `swath rollback {record.run_id}` finishes it"
+        )
 
 
 def _lease(runs: Runs, record: Record) -> Lease:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from swath.flows.run.plan import Plan
 from swath.infra import storage
@@ -31,6 +31,10 @@ class State(StrEnum):
     AUDIT_FAILED = "audit_failed"
     """The audit held it back; publish it with --force, or discard it."""
     DISCARDED = "discarded"
+    ROLLING_BACK = "rolling_back"
+    """Its rollback was cut off, before its commit or after it; `swath rollback` finishes it."""
+    ROLLED_BACK = "rolled_back"
+    """What it published was undone."""
 
 
 class Request(BaseModel):
@@ -48,10 +52,34 @@ class Request(BaseModel):
     retry: str | None = None
     """Rejected items to try again: a reason code, or `all`."""
     ray: str = "auto"
+    manifest: str | None = None
+    """URI of a manifest that is ready (a ManifestSummary as JSON), which is taken instead of listing the source."""
+    partition: str | None = None
+    """The only partition that manifest is of."""
+    backfill: str | None = None
+    """Id of the backfill that the run is a part of."""
+    share: int = Field(default=1, ge=1)
+    """Runs that share the cluster with this one; each has its part of the workers."""
 
     @property
     def budget(self) -> float:
         return self.pipeline.max_rejects if self.max_rejects is None else self.max_rejects
+
+
+class Rollback(BaseModel):
+    """How what a run had published was undone."""
+
+    at: datetime
+    by: str
+    why: str | None = None
+    before: State
+    """Where the run stood until then."""
+    removed: int = 0
+    """Its rows that went."""
+    restored: int = 0
+    """Earlier rows that came back in their place."""
+    snapshot_id: int | None = None
+    """None where none of its rows stood any more."""
 
 
 class Record(BaseModel):
@@ -91,6 +119,7 @@ class Record(BaseModel):
     max_rejects: float = 0
     error: str | None = None
     forced_reason: str | None = None
+    rollback: Rollback | None = None
     snapshot_id: int | None = None
 
 
@@ -103,19 +132,22 @@ class Runs:
     def folder(self, run_id: str) -> str:
         return storage.join(self.warehouse, "_swath", "runs", run_id)
 
-    def new(self, request: Request) -> Record:
-        request = request.model_copy(update={"source": storage.normalize(request.source), "warehouse": self.warehouse})
+    @staticmethod
+    def fresh_id(tag: str = "") -> str:
+        """Names sort by time, also within a second: the microsecond comes before what tells two at once apart."""
         now = datetime.now(UTC)
-        # Names sort by time, also within a second: the microsecond comes before what tells two at once apart.
-        run_id = f"{now:%Y%m%dT%H%M%S}-{now.microsecond:05x}{secrets.token_hex(2)}"
+        return f"{now:%Y%m%dT%H%M%S}-{now.microsecond:05x}{secrets.token_hex(2)}" + (f"-{tag}" if tag else "")
+
+    def new(self, request: Request, run_id: str | None = None) -> Record:
+        request = request.model_copy(update={"source": storage.normalize(request.source), "warehouse": self.warehouse})
         pipeline = request.pipeline
         record = Record(
-            run_id=run_id,
+            run_id=run_id or self.fresh_id(),
             request=request,
             pipeline=pipeline.name,
             table=pipeline.table.name,
             source=request.source,
-            started_at=now,
+            started_at=datetime.now(UTC),
             max_rejects=request.budget,
         )
         self.save(record)

@@ -75,7 +75,9 @@ def settle(
                 f"wave {wave.number} staged {found} rows of {distinct} items where its manifest has {wave.items}; "
                 "`swath resume` does what is missing"
             )
-        files = _write_cells(db, schema, into)
+        files = write_cells(
+            db, "FROM fresh UNION ALL BY NAME SELECT * EXCLUDE (leaves, buckets) FROM kept", schema, into
+        )
         carried, gone = one(db, "SELECT count(*) FILTER (NOT leaves), count(*) FILTER (leaves) FROM kept")
         reasons = db.execute(
             "SELECT reject_reason, count(*) FROM fresh WHERE status = 'rejected' GROUP BY 1 ORDER BY 2 DESC, 1"
@@ -175,7 +177,10 @@ def _view(db: duckdb.DuckDBPyConnection, name: str, files: list[str]) -> None:
     db.execute(f"CREATE VIEW {name} AS FROM shape{rows}")
 
 
-def _write_cells(db: duckdb.DuckDBPyConnection, schema: pa.Schema, into: str) -> list[tuple[str, str, int, int, int]]:
+def write_cells(
+    db: duckdb.DuckDBPyConnection, rows: str, schema: pa.Schema, into: str
+) -> list[tuple[str, str, int, int, int]]:
+    """Writes the rows of a query, one sorted file a cell below `into`: URI, partition, bucket, rows, bytes of each."""
     filesystem, folder = storage.filesystem(into)
     filesystem.create_dir(folder, recursive=True)
     files: list[tuple[str, str, int, int, int]] = []
@@ -192,8 +197,7 @@ def _write_cells(db: duckdb.DuckDBPyConnection, schema: pa.Schema, into: str) ->
             files.append((storage.join(into, name), *current, rows, size))
             writer = None
 
-    ordered = """FROM fresh UNION ALL BY NAME SELECT * EXCLUDE (leaves, buckets) FROM kept
-        ORDER BY partition, bucket, source_uri, object_id, page, item_id"""
+    ordered = f"{rows} ORDER BY partition, bucket, source_uri, object_id, page, item_id"
     for table in batches(db, ordered, schema, BATCH_ROWS):
         for cell, part in _by_cell(table):
             if cell != current:
