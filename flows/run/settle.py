@@ -178,7 +178,7 @@ def _view(db: duckdb.DuckDBPyConnection, name: str, files: list[str]) -> None:
 
 
 def write_cells(
-    db: duckdb.DuckDBPyConnection, rows: str, schema: pa.Schema, into: str
+    db: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema, into: str
 ) -> list[tuple[str, str, int, int, int]]:
     """Writes the rows of a query, one sorted file a cell below `into`: URI, partition, bucket, rows, bytes of each."""
     filesystem, folder = storage.filesystem(into)
@@ -197,7 +197,7 @@ def write_cells(
             files.append((storage.join(into, name), *current, rows, size))
             writer = None
 
-    ordered = f"{rows} ORDER BY partition, bucket, source_uri, object_id, page, item_id"
+    ordered = f"{query} ORDER BY partition, bucket, source_uri, object_id, page, item_id"
     for table in batches(db, ordered, schema, BATCH_ROWS):
         for cell, part in _by_cell(table):
             if cell != current:
