@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.flows.pipelines.binding import READABLE, Bound, bind
@@ -165,15 +165,19 @@ class Driver:
                 self.reporter.phase("manifest", f"listing {request.source}")
                 storage.delete_prefix(self._path("manifest"))
                 snapshot_id = self.lake.snapshot(self.table)  # before the source: what comes after it is not gone
-                summary = build_manifest(
-                    request.source,
-                    self.bound.pipeline,
-                    self._path("manifest"),
-                    include=request.include,
-                    exclude=request.exclude,
-                    partition_by=request.partition_by,
-                    limit=request.limit,
-                    readable=READABLE,
+                summary = (
+                    self._ready(request.manifest)
+                    if request.manifest
+                    else build_manifest(
+                        request.source,
+                        self.bound.pipeline,
+                        self._path("manifest"),
+                        include=request.include,
+                        exclude=request.exclude,
+                        partition_by=request.partition_by,
+                        limit=request.limit,
+                        readable=READABLE,
+                    )
                 )
                 found = Listing(manifest=summary, snapshot_id=snapshot_id)
                 crash_point("listing")
@@ -182,6 +186,16 @@ class Driver:
         self.record.source = found.manifest.source
         crash_point("listed")
         return found
+
+    def _ready(self, uri: str) -> ManifestSummary:
+        """A manifest that somebody else has made."""
+        try:
+            return TypeAdapter(ManifestSummary).validate_json(storage.read(uri))
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"run {self.run_id}: the manifest it was to take, {uri}, is gone; `swath discard --run {self.run_id}` "
+                "and start anew"
+            ) from None
 
     def prepare(self) -> None:
         """The table, ready to take the pipeline's columns; ConfigurationError, before any work, where it cannot."""
@@ -435,7 +449,7 @@ class Driver:
         few = without_ray(address, wave.items)
         if not few:
             self._standby.join_ray()
-        given = place(fuse(self.bound.steps), address, wave.items)
+        given = place(fuse(self.bound.steps), address, wave.items, self.record.request.share)
         folder = self._folder(wave)
         # Several a worker, so that none sits idle for long while another does the last one; but a block that is done
         # apart has a process started for it.

@@ -19,6 +19,7 @@ from swath.flows.source.manifest import ManifestSummary
 from swath.infra import storage
 from swath.infra.lake import Lake
 from swath.schemas.columns import schema_of
+from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import MANIFEST
 
 CELL_ITEMS = 50_000
@@ -205,7 +206,7 @@ def _load_standing(
 ) -> None:
     """Table `standing`: one row an object of the published table."""
     table = bound.pipeline.table.name
-    files = [file.path for file in lake.files(table, snapshot_id=snapshot_id)] if snapshot_id is not None else []
+    files = _standing_files(db, lake, table, manifest, snapshot_id)
     names = "item_id, object_id, source_uri, etag, partition, bucket, status, reject_reason, fingerprint"
     kinds = ", ".join(f"NULL::{'INTEGER' if name == 'bucket' else 'VARCHAR'} AS {name}" for name in names.split(", "))
     rows = f"SELECT {names} FROM {parquet(files)}" if files else f"SELECT {kinds} WHERE false"
@@ -221,6 +222,31 @@ def _load_standing(
         FROM ({rows}) GROUP BY id""",
         parameters | ({"retry": retry} if "$retry" in again else {}),
     )
+
+
+def _standing_files(
+    db: duckdb.DuckDBPyConnection, lake: Lake, table: str, manifest: ManifestSummary, snapshot_id: int | None
+) -> list[str]:
+    """The files in which objects of the manifest may stand. For one of a partition only: the files of that partition,
+    and of those in which its objects were put by somebody who lays the same source out differently."""
+    files = lake.files(table, snapshot_id=snapshot_id) if snapshot_id is not None else []
+    if (part := manifest.part) is None:
+        return [file.path for file in files]
+    try:
+        before = lake.files(table, snapshot_id=part.snapshot_id) if part.snapshot_id is not None else []
+    except ConfigurationError:  # it has expired: every file counts as new
+        before = []
+    known = {file.path for file in before}
+    strange = [
+        file.path
+        for file in files
+        if file.cell.partition != part.partition and file.path not in known and f"-{part.tag}/" not in file.path
+    ]
+    partitions = {part.partition, *part.beside}
+    if strange:
+        query = f"SELECT DISTINCT partition FROM {parquet(strange)} SEMI JOIN found ON object_id::UUID = id"
+        partitions.update(name for (name,) in db.execute(query).fetchall())
+    return [file.path for file in files if file.cell.partition in partitions]
 
 
 def _find_pending(db: duckdb.DuckDBPyConnection) -> None:
@@ -240,6 +266,13 @@ def _find_pending(db: duckdb.DuckDBPyConnection) -> None:
 
 
 def _find_gone(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary) -> None:
+    if manifest.part is not None:  # one that came back in the meantime has another etag
+        db.execute(
+            f"""CREATE TABLE gone AS SELECT id, partition, bucket FROM standing
+            SEMI JOIN (SELECT object_id::UUID AS id, hash(etag) AS etag FROM {parquet([manifest.part.gone])})
+            USING (id, etag) WHERE NOT gone"""
+        )
+        return
     db.execute(
         """CREATE TABLE gone AS SELECT id, partition, bucket FROM standing ANTI JOIN found USING (id)
         WHERE $complete AND below AND NOT gone""",

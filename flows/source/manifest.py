@@ -38,6 +38,21 @@ AHEAD = 1_000
 
 
 @dataclass(frozen=True)
+class Part:
+    """What the manifest of one partition knows of the others, by the whole manifest that it was cut out of."""
+
+    partition: str
+    gone: str
+    """URI of the Parquet file with the partition's objects that the source has no more: `object_id`, `etag`."""
+    beside: tuple[str, ...]
+    """Other partitions of the table, in which objects of this one stand."""
+    snapshot_id: int | None
+    """The snapshot of the table that this is true of."""
+    tag: str
+    """End of the names of the runs that do the other parts: what they publish is none of this one's."""
+
+
+@dataclass(frozen=True)
 class ManifestSummary:
     """What was found in a source."""
 
@@ -57,6 +72,8 @@ class ManifestSummary:
     """Containers whose pages could not be counted: damaged, encrypted, or too large; one item each."""
     complete: bool
     """Whether the manifest holds all that the pipeline takes from the source, so that what it lacks is gone."""
+    part: Part | None = None
+    """Where it holds one partition only; what is gone is known then."""
 
 
 def build_manifest(

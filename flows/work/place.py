@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swath.flows.work import engine
-from swath.flows.work.stages import Pool, pools
+from swath.flows.work.stages import SPARE_CPUS, Cluster, Pool, pools
 from swath.flows.work.worker import Stage
 
 FEW = 8
@@ -18,10 +18,19 @@ def without_ray(address: str, items: int) -> bool:
     return address == "off" or (items <= FEW and engine.is_here(address))
 
 
-def place(stages: Sequence[Stage], address: str, items: int) -> list[Pool]:
-    """The stages of a wave with their workers. Raises ConfigurationError for a stage that has no room there."""
+def place(stages: Sequence[Stage], address: str, items: int, share: int = 1) -> list[Pool]:
+    """The stages of a wave with their workers, where so many runs share the cluster.
+
+    Raises ConfigurationError for a stage that has no room there."""
     if address == "off":
         return [Pool(stage, 1) for stage in stages]
     if without_ray(address, items):
         return [Pool(pool.stage, 1) for pool in pools(stages, engine.cluster("local"))]
-    return pools(stages, engine.cluster(address))
+    return pools(stages, shared(engine.cluster(address), share))
+
+
+def shared(whole: Cluster, runs: int) -> Cluster:
+    """The part of a cluster that each of so many runs may use: their workers must never wait for each other's CPUs,
+    of which none would let go. The CPUs for reading and writing serve them all."""
+    usable = max(0.0, whole.cpus - SPARE_CPUS)
+    return Cluster(cpus=usable / runs + SPARE_CPUS, gpus=whole.gpus / runs, cores=max(1, whole.cores // runs))
