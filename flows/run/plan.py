@@ -269,7 +269,7 @@ def _find_gone(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary) -> None
     if manifest.part is not None:  # one that came back in the meantime has another etag
         db.execute(
             f"""CREATE TABLE gone AS SELECT id, partition, bucket FROM standing
-            SEMI JOIN (SELECT object_id::UUID AS id, hash(etag) AS etag FROM {parquet([manifest.part.gone])})
+            SEMI JOIN (SELECT object_id::UUID AS id, etag FROM {parquet(manifest.part.gone)})
             USING (id, etag) WHERE NOT gone"""
         )
         return

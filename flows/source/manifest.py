@@ -42,8 +42,8 @@ class Part:
     """What the manifest of one partition knows of the others, by the whole manifest that it was cut out of."""
 
     partition: str
-    gone: str
-    """URI of the Parquet file with the partition's objects that the source has no more: `object_id`, `etag`."""
+    gone: tuple[str, ...]
+    """URIs of Parquet files with the partition's objects that the source has no more: `object_id`, hash of `etag`."""
     beside: tuple[str, ...]
     """Other partitions of the table, in which objects of this one stand."""
     snapshot_id: int | None
