@@ -40,6 +40,13 @@ class DataFile(NamedTuple):
     bytes: int
 
 
+class Change(NamedTuple):
+    """What a snapshot did to the one before it."""
+
+    adds: list[DataFile]
+    removes: list[DataFile]
+
+
 class Stale(SwathError):
     """What a wave replaces is no longer what it was built from; its cells must be built again."""
 
@@ -124,6 +131,26 @@ def commit(
     except (CommitFailedException, CommitStateUnknownException) as error:
         raise Again from error
     return int(producer.snapshot_id)
+
+
+def change(table: Table, snapshot_id: int) -> Change:
+    """What a snapshot has changed, from its own manifests: the one before it need not be there any more."""
+    from pyiceberg.manifest import ManifestEntryStatus
+
+    snapshot = table.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        raise ConfigurationError(f"table {table.name()[-1]} has no snapshot {snapshot_id}; it may have expired")
+    found = Change([], [])
+    for manifest in snapshot.manifests(table.io):
+        if manifest.added_snapshot_id != snapshot_id:
+            continue
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
+            if entry.snapshot_id == snapshot_id and entry.status != ManifestEntryStatus.EXISTING:
+                file = entry.data_file
+                cell = Cell(file.partition[0], file.partition[1])
+                changed = found.removes if entry.status == ManifestEntryStatus.DELETED else found.adds
+                changed.append(DataFile(file.file_path, cell, file.record_count, file.file_size_in_bytes))
+    return found
 
 
 def waves(table: Table, run_id: str) -> dict[int, int]:

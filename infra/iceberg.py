@@ -44,6 +44,8 @@ class Snapshot(NamedTuple):
     """When another took its place; None for the current one."""
     summary: Mapping[str, str]
     """Its properties."""
+    number: int
+    """Its place among all that the table ever had, from 1."""
 
 
 class Named(NamedTuple):
@@ -198,6 +200,7 @@ def snapshots(table: Table) -> list[Snapshot]:
             _moment(one.timestamp_ms),
             None if one.snapshot_id == metadata.current_snapshot_id else _moment(end),
             one.summary.additional_properties if one.summary else {},
+            one.sequence_number or 0,
         )
         for one, end in zip(found, ends, strict=True)
     ]

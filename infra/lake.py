@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -18,13 +19,13 @@ import pyarrow as pa
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.infra import commits, iceberg, storage
-from swath.infra.commits import Cell, DataFile, Stale
+from swath.infra.commits import RUN, WAVE, Cell, Change, DataFile, Stale
 from swath.infra.crash import crash_point
 from swath.infra.iceberg import Named, Snapshot
 from swath.infra.lease import Lease
 from swath.schemas.errors import ConfigurationError, Conflict, RunLocked, StorageUnavailable, WarehouseError
 
-__all__ = ["Cell", "DataFile", "Lake", "Named", "Snapshot", "Stale"]
+__all__ = ["RUN", "WAVE", "Cell", "Change", "DataFile", "Lake", "Named", "Snapshot", "Stale"]
 
 PATIENCE_S = 120
 """How long one waits for others to publish."""
@@ -51,11 +52,16 @@ class Lake:
         with self._errors():
             return iceberg.table_names(self._catalog)
 
-    def schema(self, name: str) -> pa.Schema | None:
-        """The columns with their docs (metadata key `doc`, nested too); None where there is no such table."""
+    def schema(self, name: str, snapshot_id: int | None = None) -> pa.Schema | None:
+        """The columns with their docs (metadata key `doc`, nested too), as of a snapshot where given; None where there
+        is no such table."""
         with self._errors():
             table = self._table(name)
-        return pa.schema([iceberg.plain_field(field) for field in table.schema().as_arrow()]) if table else None
+        if table is None:
+            return None
+        snapshot = table.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
+        then = table.schemas().get(snapshot.schema_id) if snapshot and snapshot.schema_id is not None else None
+        return pa.schema([iceberg.plain_field(field) for field in (then or table.schema()).as_arrow()])
 
     def properties(self, name: str) -> dict[str, str]:
         """The table's properties; empty where there is no such table."""
@@ -193,6 +199,16 @@ class Lake:
         with self._errors():
             table = self._table(name)
             return iceberg.snapshots(table) if table else []
+
+    def changes(self, name: str, snapshot_ids: Collection[int]) -> dict[int, Change]:
+        """What each of the snapshots did to the one before it. Raises ConfigurationError for an unknown one."""
+        with self._errors():
+            table = self._table(name)
+            if table is None:
+                return {}
+            with ThreadPoolExecutor(8, thread_name_prefix="change") as pool:
+                found = pool.map(lambda one: commits.change(table, one), snapshot_ids)
+                return dict(zip(snapshot_ids, found, strict=True))
 
     def named(self, name: str, dropped: bool = False) -> Named:
         """What the snapshots name; with `dropped`, also the files that each says it has left out."""

@@ -44,7 +44,12 @@ class Exported:
 
 
 def export(
-    warehouse: str, view: str, destination: str, format: Format = "parquet", overwrite: bool = False
+    warehouse: str,
+    view: str,
+    destination: str,
+    format: Format = "parquet",
+    overwrite: bool = False,
+    as_of: str | None = None,
 ) -> Exported:
     """Writes a view to a local folder or a remote prefix, or to one file where the destination ends in its suffix.
 
@@ -53,7 +58,7 @@ def export(
     Raises QueryError for an unknown view or one without positions, ConfigurationError where something is there.
     """
     target = storage.normalize(destination)
-    with contextlib.closing(open_session(warehouse, view)) as session:
+    with contextlib.closing(open_session(warehouse, view, as_of=as_of)) as session:
         found = session.view(view)
         if format == "geojson" and not {"latitude", "longitude"} <= {column.name for column in found.columns}:
             pipeline = view.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""SQL over published tables, read-only: DuckDB over the files of each table's current snapshot.
+"""SQL over published tables, read-only: DuckDB over the files of each table's current snapshot, or of an earlier one.
 
 Names: `<pipeline>.<view>` always; the plain name of a view where the warehouse holds one pipeline. `rejects`, `runs`
 and `checks` are always there under their plain names, over all pipelines (`rejects` with a column `pipeline` first).
@@ -131,9 +131,9 @@ def connect(warehouse: str) -> duckdb.DuckDBPyConnection:
     return open_session(warehouse).connection
 
 
-def sql(warehouse: str, query: str) -> pa.RecordBatchReader:
+def sql(warehouse: str, query: str, as_of: str | None = None) -> pa.RecordBatchReader:
     """The rows of one reading statement, in batches. Raises QueryError where it is wrong or would write."""
-    session = open_session(warehouse, query)
+    session = open_session(warehouse, query, as_of=as_of)
     try:
         reader = session.stream(session.checked(query))
     except BaseException:
@@ -147,15 +147,15 @@ def sql(warehouse: str, query: str) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
 
-def tables(warehouse: str) -> list[Counted]:
+def tables(warehouse: str, as_of: str | None = None) -> list[Counted]:
     """All views with their rows; the qualified names where there are several pipelines, the plain ones else."""
-    with contextlib.closing(open_session(warehouse)) as session:
+    with contextlib.closing(open_session(warehouse, as_of=as_of)) as session:
         return [Counted(name, session.views[name].doc, _count(session, name)) for name in session.names]
 
 
-def describe(warehouse: str, view: str) -> View:
+def describe(warehouse: str, view: str, as_of: str | None = None) -> View:
     """A view's doc and columns with types, units and docs. Raises QueryError where there is none of that name."""
-    with contextlib.closing(open_session(warehouse, query="")) as session:
+    with contextlib.closing(open_session(warehouse, query="", as_of=as_of)) as session:
         return session.view(view)
 
 
@@ -168,33 +168,49 @@ def _count(session: Session, name: str) -> int:
     return int(session.stream(f"SELECT count(*) FROM {relation(name)}").read_all()[0][0].as_py())
 
 
-def open_session(warehouse: str, query: str | None = None, rules: Rules | None = None) -> Session:
+def open_session(
+    warehouse: str, query: str | None = None, rules: Rules | None = None, as_of: str | None = None
+) -> Session:
     """A session; where a query is given, only what it names is looked up, and the rest stands empty. `rules` say what
-    stands in `review`; those of the environment where none are given."""
+    stands in `review`; those of the environment where none are given.
+
+    `as_of` names a run or a time: items, and decisions of people, as they stood then. `runs` and `checks` are records
+    of what happened, and always all of them.
+    """
     root = storage.normalize(warehouse)
     lake = Lake(root)
     there = not storage.is_local(root) or storage.local_path(root).is_dir()  # asking the lake would make the folder
     held = lake.tables() if there else []
-    schemas = {name: schema for name in held if name != CORRECTED and (schema := lake.schema(name)) is not None}
+    ours = [name for name in held if name != CORRECTED]
+    then, past = None, {}
+    if as_of:
+        from swath.flows.history.asof import moment  # with it come the records of runs, which few queries need
+
+        then = moment(lake, ours, as_of)
+        past = dict(then.snapshots)
+    schemas = {name: schema for name in ours if (schema := lake.schema(name, past.get(name))) is not None}
     named = _named(query)
     connection = _new_connection()
     found: dict[str, View] = {}
     allowed: list[str] = []
     try:
-        corrections = [_path(file.path) for file in lake.files(CORRECTED)] if CORRECTED in held else []
+        corrections = [path_of(file.path) for file in lake.files(CORRECTED)] if CORRECTED in held else []
         for file in corrections[:1]:
             storage.register(connection, file)
         allowed += corrections
-        found["corrections"] = corrections_view(connection, _scan(schema_of(CORRECTIONS), corrections))
+        decided = scan(schema_of(CORRECTIONS), corrections)
+        if then:
+            decided = f"(FROM {decided} WHERE decided_at <= {literal(then.at.isoformat())}::TIMESTAMPTZ)"
+        found["corrections"] = corrections_view(connection, decided)
         for name, schema in schemas.items():
             files: list[str] = []
-            if named(name) or named("rejects") or len(schemas) == 1:
-                files = [_path(file.path) for file in lake.files(name)]
+            if (named(name) or named("rejects") or len(schemas) == 1) and (not then or name in past):
+                files = [path_of(file.path) for file in lake.files(name, snapshot_id=past.get(name))]
                 for file in files[:1]:
                     storage.register(connection, file)
             allowed += files
             steps = _steps(lake.properties(name))
-            made = _create_views(connection, name, views(schema, steps), _scan(schema, files))
+            made = _create_views(connection, name, views(schema, steps), scan(schema, files))
             people = review_views(connection, _CATALOG, name, schema, steps, made, rules or review_rules())
             found |= made | people
         if len(schemas) == 1:
@@ -212,7 +228,7 @@ def _named(query: str | None) -> Callable[[str], bool]:
     return lambda name: query is None or name in query.lower()
 
 
-def _path(uri: str) -> str:
+def path_of(uri: str) -> str:
     """As DuckDB is to read it: local files by their path, so that nothing in it is taken for an escape."""
     return str(storage.local_path(uri)) if storage.is_local(uri) else uri
 
@@ -241,9 +257,9 @@ def _lock(connection: duckdb.DuckDBPyConnection, allowed: Iterable[str]) -> None
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
 
-def _scan(schema: pa.Schema, files: list[str]) -> str:
-    """The relation of a table's files. With the schema given, no footer is read before it is needed, and
-    columns that a file lacks are null."""
+def scan(schema: pa.Schema, files: list[str]) -> str:
+    """The relation of a table's files. With the schema given, no footer is read before it is needed, and columns that
+    a file lacks are null."""
     if not files:
         nulls = (f"CAST(NULL AS {sql_type(field.type)}) AS {quoted(field.name)}" for field in schema)
         return f"(SELECT {', '.join(nulls)} WHERE false)"
@@ -296,7 +312,7 @@ def _global_views(
         for pipeline in pipelines
         if f"{pipeline}.rejects" in qualified
     ]
-    nothing = _scan(schema_of(rejects.columns), [])
+    nothing = scan(schema_of(rejects.columns), [])
     connection.execute(f"CREATE OR REPLACE VIEW main.rejects AS {' UNION ALL '.join(parts) or f'FROM {nothing}'}")
     folder = storage.join(root, "_swath", "runs")
     runs = [name.rstrip("/") for name in storage.list_names(folder)] if named("runs") or named("checks") else []
