@@ -14,6 +14,7 @@ from swath.flows.pipelines.binding import READABLE, bind
 from swath.flows.run.plan import make_plan
 from swath.flows.run.records import Request, Runs, State
 from swath.flows.source.manifest import build_manifest
+from swath.flows.upkeep.leave_out import stays_out
 from swath.flows.work.place import place
 from swath.flows.work.stages import Pool, fuse
 from swath.infra import storage
@@ -73,6 +74,7 @@ def preview(request: Request) -> Preview:
             partition_by=request.partition_by,
             limit=request.limit,
             readable=READABLE,
+            leave_out=stays_out(request.warehouse, request.pipeline.table.name),
         )
         lake = Lake(request.warehouse if _has_tables(request.warehouse) else folder)
         plan = make_plan(bound, manifest, lake, None, retry=request.retry)

@@ -28,6 +28,7 @@ from swath.flows.run.reporter import Quiet, Reporter
 from swath.flows.run.settle import Settled, cells_of, check_current, settle
 from swath.flows.run.standby import Standby
 from swath.flows.source.manifest import ManifestSummary, build_manifest
+from swath.flows.upkeep.leave_out import stays_out
 from swath.flows.work import engine
 from swath.flows.work.inprocess import execute_here
 from swath.flows.work.place import place, without_ray
@@ -177,6 +178,7 @@ class Driver:
                         partition_by=request.partition_by,
                         limit=request.limit,
                         readable=READABLE,
+                        leave_out=stays_out(self.runs.warehouse, self.table),
                     )
                 )
                 found = Listing(manifest=summary, snapshot_id=snapshot_id)

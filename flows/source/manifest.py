@@ -87,6 +87,7 @@ def build_manifest(
     limit: int | None = None,
     readable: frozenset[str],
     known_pages: Callable[[str, str], int | None] | None = None,
+    leave_out: Callable[[Iterable[str], str], bool] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ManifestSummary:
     """Lists the source and writes `part-NNNNN.parquet` with the columns of `MANIFEST` below `destination`.
@@ -94,8 +95,9 @@ def build_manifest(
     `source` is a folder, a bucket, a file, or a Parquet or CSV table that names the files (see `inventory`).
     `include` and `exclude` stand beside those of the pipeline, `partition_by` before its own. `limit` takes the first
     objects only. `readable` are the extensions that are taken by default, in lower case without the dot.
-    `known_pages(uri, etag)` spares opening containers that have not changed. `progress` gets the number of objects
-    so far. The column `bucket` is 0.
+    `known_pages(uri, etag)` spares opening containers that have not changed. `leave_out(uris, partition)` tells of an
+    object's files and partition whether it stays out. `progress` gets the number of objects so far. The column
+    `bucket` is 0.
 
     Raises ConfigurationError for a wrong glob, grouping rule or pattern; SourceError for a source that cannot be
     listed or of which nothing is taken; StorageUnavailable.
@@ -116,7 +118,12 @@ def build_manifest(
         for listed in listing
         if selection.takes(path := _below(root, listed.uri))
     )
-    objects = islice(objects_of(files, rule), limit)
+    wanted = (
+        one
+        for one in objects_of(files, rule)
+        if leave_out is None or not leave_out((file.uri for file in one.files), partition(one.path))
+    )
+    objects = islice(wanted, limit)
     writer = _Writer(destination)
     found = size = unopened = 0
     with PageCounter(_processors(), pipeline.limits.memory_bytes) as counter:
