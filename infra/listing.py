@@ -51,6 +51,22 @@ def list_objects(source: str) -> Iterator[Listed]:
     return _generic(source)
 
 
+def look_up(uri: str) -> Listed | None:
+    """One object, without listing anything; None where there is none of this name. Raises PermissionError and
+    StorageUnavailable."""
+    uri = normalize(uri)
+    try:
+        if is_local(uri):
+            path = str(local_path(uri))
+            info = os.stat(path)
+            return _local_listed(path, info) if stat.S_ISREG(info.st_mode) else None
+        client, path = fsspec(uri)
+        found = attempt(uri, lambda: client.info(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _from_info(uri, found) if found["type"] == "file" else None
+
+
 def local_etag(info: os.stat_result) -> str:
     """The version of a local file's content, as far as its metadata tells."""
     return f"{info.st_mtime_ns:x}-{info.st_size:x}"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swath.infra.filesystems import attempt, filesystem, fsspec
-from swath.infra.listing import FIRST_CONTACT_S, Listed, list_objects, local_etag
+from swath.infra.listing import FIRST_CONTACT_S, Listed, list_objects, local_etag, look_up
 from swath.infra.uris import (
     is_local,
     join,
@@ -53,6 +53,7 @@ __all__ = [
     "list_names",
     "list_objects",
     "local_path",
+    "look_up",
     "normalize",
     "parent",
     "read",

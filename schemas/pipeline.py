@@ -24,6 +24,10 @@ class Model(BaseModel):
 class Source(Model):
     """Which files of a source are taken, and which of them belong together."""
 
+    root: str | None = None
+    """URI where the paths begin that globs and patterns see, such as `s3://shop/in`; of a list of files, what is named
+    elsewhere is left out. None: the source itself, the bucket of an inventory or of events, or what the URIs of a
+    table have in common; then a list's folders are looked for at any depth."""
     include: tuple[str, ...] = ()
     """Globs over the path below the source, whatever their case; empty: every extension the pipeline can read."""
     exclude: tuple[str, ...] = ()

@@ -6,13 +6,13 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from swath.flows.source.inventory import ROWS, rows_of, scratch_database
+from swath.flows.source.sorting import insert, rows_of, scratch_database
 from swath.infra.scratch import Scratch
 from swath.schemas.errors import ConfigurationError
 
@@ -97,13 +97,7 @@ _KEYED = pa.schema(
 def _sorted_by_key(files: Iterable[File], rule: re.Pattern[str]) -> Iterator[tuple[Any, ...]]:
     """Rows of `_KEYED`, members of one object next to each other; sorted on disk where they are many."""
     with Scratch("grouping") as folder, scratch_database(folder) as database:
-        database.register("batch", _KEYED.empty_table())
-        database.execute("CREATE TABLE keyed AS FROM batch")
-        rows = (_keyed(file, rule) for file in files)
-        while chunk := list(islice(rows, ROWS)):
-            columns = zip(zip(*chunk, strict=True), _KEYED.types, strict=True)
-            database.register("batch", pa.table([pa.array(c, kind) for c, kind in columns], schema=_KEYED))
-            database.execute("INSERT INTO keyed FROM batch")
+        insert(database, "keyed", (_keyed(file, rule) for file in files), _KEYED)
         yield from rows_of(database, "FROM keyed ORDER BY folder, key, alone, role, uri")
 
 

@@ -1,97 +1,152 @@
-"""A Parquet or CSV file that names the files of a source, in place of listing them."""
+"""Tables of files in place of a listing: an S3 Inventory, or any Parquet or CSV of URIs."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+import hashlib
+import json
+import posixpath
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swath.flows.source.selection import extension_of
-from swath.infra.scratch import Scratch
-from swath.infra.storage import Listed, is_local, list_objects, local_path, normalize, read
+from swath.infra.filesystems import attempt, filesystem
+from swath.infra.uris import is_local, join, local_path, normalize, parent, split_bucket
 from swath.schemas.errors import ConfigurationError, SourceError
+from swath.schemas.sql import literal
 
 if TYPE_CHECKING:
     import duckdb
 
 READERS = {"parquet": "read_parquet", "csv": "read_csv"}
-ROWS = 50_000
-STAT_THREADS = 16
-_UNKNOWN = datetime.fromtimestamp(0, UTC)
+FORMATS = {"Parquet": "parquet", "CSV": "csv"}
+"""Of an S3 Inventory; there is a third, ORC, which nothing here reads."""
 
 
-def is_inventory(source: str) -> bool:
-    """Whether the URI is that of a table of files and not of the files themselves."""
-    return extension_of(source) in READERS and not (is_local(source) and local_path(source).is_dir())
+def kind_of(uri: str) -> str:
+    """The extension of a file's name, that of what is packed where it ends in `.gz`."""
+    return extension_of(uri.removesuffix(".gz"))
 
 
-def scratch_database(folder: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB that sorts more than fits into memory by way of the folder."""
-    import duckdb
-
-    options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "256MB", "temp_directory": str(folder)}
-    return duckdb.connect(config={**options, "threads": 2, "preserve_insertion_order": False})
-
-
-def rows_of(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of a query's result, which is never in memory as a whole."""
-    reader: Any = database.sql(query).to_arrow_reader(ROWS)
-    for batch in reader:
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
-def read_inventory(source: str) -> tuple[str, Iterator[Listed]]:
-    """What the URIs of all files begin with, up to a slash, and the files, each once, in the order of their URIs.
-
-    The table has a column `uri` and may have `etag` and `size` (bytes); where they are missing or null every file
-    is asked for them. Raises SourceError for a table that cannot be read, has no such column, or no rows.
-    """
-    import duckdb
-
-    scratch = Scratch("inventory")
-    database = scratch_database(scratch.path)
+def local_copy(uri: str, folder: Path, md5: str | None = None) -> Path:
+    """The file on this machine. Raises SourceError where it cannot be read, or is not what its manifest says."""
+    path = local_path(uri) if is_local(uri) else folder / f"copy{'.gz' if uri.endswith('.gz') else ''}"
     try:
-        _load(database, source, scratch.path)
+        if is_local(uri):
+            path.stat()
+        else:
+            attempt(uri, lambda: _fetch(uri, path))
+        if md5 is not None:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "md5").hexdigest() != md5:
+                    raise SourceError(f"{uri}: is not the file that its manifest names (the MD5 differs)")
+    except FileNotFoundError as error:
+        raise SourceError(f"{path if is_local(uri) else uri}: no such file; check the path") from error
+    except (OSError, PermissionError) as error:
+        raise SourceError(f"{uri}: cannot be read ({error})") from error
+    return path
+
+
+def _fetch(uri: str, path: Path) -> None:
+    store, name = filesystem(uri)
+    with store.open_input_file(name) as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def load_table(database: duckdb.DuckDBPyConnection, uri: str, folder: Path) -> None:
+    """Table `files (uri, size, etag)` of a Parquet or CSV file with the columns `uri`, or `bucket` and `key`, and
+    perhaps `size` and `etag`, also as S3 Inventory writes them."""
+    _create(database)
+    _insert(database, uri, local_copy(uri, folder), {})
+
+
+def s3_inventory(path: Path) -> dict[str, Any] | None:
+    """What the file says, where it is the `manifest.json` of an S3 Inventory."""
+    try:
+        said = json.loads(path.read_bytes()) if path.stat().st_size < 64 << 20 else None
+    except ValueError:
+        return None
+    return (
+        said
+        if isinstance(said, dict) and {"sourceBucket", "fileFormat", "fileSchema", "files"} <= said.keys()
+        else None
+    )
+
+
+def load_s3_inventory(database: duckdb.DuckDBPyConnection, uri: str, said: dict[str, Any], folder: Path) -> str:
+    """Table `files` of all files that a `manifest.json` names; returns the URI of the bucket they tell of.
+
+    Layout: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html.
+    """
+    kind = FORMATS.get(said["fileFormat"])
+    if kind is None:
+        raise SourceError(f"{uri}: an inventory in {said['fileFormat']} cannot be read; let S3 write Parquet or CSV")
+    names = [name.strip() for name in said["fileSchema"].split(",")] if kind == "csv" else []
+    _create(database)
+    for file in said["files"]:
+        data = _beside(uri, str(file["key"]))
+        _insert(
+            database, data, local_copy(data, folder, file.get("MD5checksum")), dict.fromkeys(names, "VARCHAR"), kind
+        )
+    return f"s3://{said['sourceBucket']}"
+
+
+def _beside(manifest: str, key: str) -> str:
+    """Where a data file is: in the manifest's own bucket, or in a copy of its folders on this machine."""
+    if not is_local(manifest):
+        scheme, bucket = manifest.partition("://")[0], split_bucket(manifest)[0]
+        return f"{scheme}://{bucket}/{key}"
+    folder, name = parent(manifest), posixpath.basename(key)
+    tried = [join(folder, name), join(folder, "data", name), join(parent(folder), "data", name)]
+    for uri in tried:
+        if local_path(uri).exists():
+            return uri
+    raise SourceError(f"{manifest}: names {key}, which is not there; it was looked for at {', '.join(tried)}")
+
+
+def _create(database: duckdb.DuckDBPyConnection) -> None:
+    database.create_function("canonical", _canonical, ["VARCHAR"], "VARCHAR")
+    database.execute("CREATE TABLE files (uri VARCHAR, size BIGINT, etag VARCHAR)")
+
+
+def _insert(
+    database: duckdb.DuckDBPyConnection, uri: str, path: Path, columns: dict[str, str], kind: str | None = None
+) -> None:
+    """Adds a file's rows; `columns` are those of a CSV without a header."""
+    import duckdb
+
+    options = f", header = false, columns = {columns}" if columns else ""
+    table = f"{READERS[kind or kind_of(uri)]}({literal(str(path))}{options})"
+    try:
+        named = {str(row[0]).lower().replace("_", ""): row[0] for row in
+                 database.execute(f"DESCRIBE FROM {table}").fetchall()}  # fmt: skip
+        have = {name: f'"{column}"' for name, column in named.items()}
+        taken = " AND ".join([
+            f"coalesce({have['islatest']}::BOOLEAN, true)" if "islatest" in have else "true",
+            f"NOT coalesce({have['isdeletemarker']}::BOOLEAN, false)" if "isdeletemarker" in have else "true",
+        ])  # fmt: skip
+        if "uri" in have:
+            place = f"{have['uri']}::VARCHAR"
+        elif {"bucket", "key"} <= have.keys():
+            key = f"url_decode(replace({have['key']}, '+', ' '))" if columns else f"{have['key']}::VARCHAR"
+            place = f"'s3://' || {have['bucket']} || '/' || {key}"
+            taken += f" AND NOT regexp_matches({key}, '(^|/)[.]|/$')"  # as in a listing: folders and hidden names
+        else:
+            raise SourceError(
+                f"{uri}: has no column `uri`, nor `bucket` and `key` (it has {', '.join(sorted(named.values()))}); "
+                "of an S3 Inventory, give the manifest.json"
+            )
+        etag = f"trim({have['etag']}::VARCHAR, '\"')" if "etag" in have else "NULL"
+        size = f"{have['size']}::BIGINT" if "size" in have else "NULL"
+        database.execute(
+            f"""INSERT INTO files SELECT
+                CASE WHEN regexp_matches(place, '^s3://[^/]+/.*[^/]$') THEN place ELSE canonical(place) END, size, etag
+            FROM (SELECT {place} AS place, {size} AS size, {etag} AS etag FROM {table} WHERE {taken})
+            WHERE place IS NOT NULL"""
+        )
     except duckdb.Error as error:
         reason = str(error).strip().splitlines()[0]
-        raise SourceError(f"{source}: cannot be read as a table of files ({reason})") from error
-    first, last = database.execute("SELECT min(uri), max(uri) FROM files").fetchall()[0]
-    if first is None:
-        raise SourceError(f"{source}: names no files")
-
-    def files() -> Iterator[Listed]:
-        with scratch, database:
-            yield from _completed(rows_of(database, "SELECT uri, size, etag FROM files ORDER BY uri"))
-
-    shared = os.path.commonprefix([first, last])  # noqa: RUF071 - cut back to a slash below
-    return shared[: shared.rfind("/") + 1], files()
-
-
-def _load(database: duckdb.DuckDBPyConnection, source: str, folder: Path) -> None:
-    path = local_path(source)
-    if not is_local(source):
-        path = folder / "inventory"
-        try:
-            path.write_bytes(read(source))
-        except (OSError, PermissionError) as error:
-            raise SourceError(f"{source}: cannot be read ({error})") from error
-    elif not path.exists():
-        raise SourceError(f"{path}: no such file; check the path")
-    table = f"{READERS[extension_of(source)]}('{str(path).replace(chr(39), chr(39) * 2)}')"
-    columns = {str(row[0]).lower() for row in database.execute(f"DESCRIBE FROM {table}").fetchall()}
-    if "uri" not in columns:
-        raise SourceError(f"{source}: has no column `uri` (it has {', '.join(sorted(columns))})")
-    etag = "etag::VARCHAR" if "etag" in columns else "NULL::VARCHAR"
-    size = "size::BIGINT" if "size" in columns else "NULL::BIGINT"
-    database.create_function("canonical", _canonical, ["VARCHAR"], "VARCHAR")
-    database.execute(
-        f"CREATE TABLE files AS SELECT canonical(uri::VARCHAR) AS uri, max({size}) AS size, max({etag}) AS etag "
-        f"FROM {table} WHERE uri IS NOT NULL GROUP BY 1"
-    )
+        raise SourceError(f"{uri}: cannot be read as a table of files ({reason})") from error
 
 
 def _canonical(uri: str) -> str:
@@ -99,31 +154,3 @@ def _canonical(uri: str) -> str:
         return normalize(uri)
     except ConfigurationError as error:
         raise ValueError(str(error)) from error
-
-
-def _completed(rows: Iterator[tuple[str, int | None, str | None]]) -> Iterator[Listed]:
-    """Rows with what the table left out, asked of the stores a few at a time, in order."""
-    with ThreadPoolExecutor(STAT_THREADS, thread_name_prefix="stat") as pool:
-        ahead: deque[Future[Listed]] = deque()
-        for uri, size, etag in rows:
-            if size is not None and etag is not None and not ahead:
-                yield Listed(uri, size, etag, _UNKNOWN)
-                continue
-            ahead.append(pool.submit(_looked_up, uri, size, etag))
-            if len(ahead) > 4 * STAT_THREADS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
-def _looked_up(uri: str, size: int | None, etag: str | None) -> Listed:
-    """A file that is not there stays in the list: it is an item that will be rejected as not found."""
-    if size is None or etag is None:
-        try:
-            found = next(list_objects(uri))
-        except SourceError:
-            found = Listed(uri, 0, "", _UNKNOWN)
-        if found.uri != uri:  # a folder
-            found = Listed(uri, 0, "", _UNKNOWN)
-        size, etag = found.size if size is None else size, found.etag if etag is None else etag
-    return Listed(uri, size, etag, _UNKNOWN)

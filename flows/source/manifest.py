@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from swath.flows.source.grouping import IMAGE, File, Object, check_rule, objects_of
-from swath.flows.source.inventory import is_inventory, read_inventory
+from swath.flows.source.lists import FileList, Named, may_hold_events, read_event_files, read_list
 from swath.flows.source.pages import PageCounter
 from swath.flows.source.partitions import partition_by as partition_function
 from swath.flows.source.selection import Selection, extension_of
@@ -74,6 +74,9 @@ class ManifestSummary:
     """Whether the manifest holds all that the pipeline takes from the source, so that what it lacks is gone."""
     part: Part | None = None
     """Where it holds one partition only; what is gone is known then."""
+    removed: str | None = None
+    """URI of the Parquet file with the `object_id` of what events say was removed; that is gone, even where the
+    manifest is not complete."""
 
 
 def build_manifest(
@@ -92,7 +95,8 @@ def build_manifest(
 ) -> ManifestSummary:
     """Lists the source and writes `part-NNNNN.parquet` with the columns of `MANIFEST` below `destination`.
 
-    `source` is a folder, a bucket, a file, or a Parquet or CSV table that names the files (see `inventory`).
+    `source` is a folder, a bucket, a file, or what names the files so that nothing is listed (see `lists`): a Parquet
+    or CSV table, the `manifest.json` of an S3 Inventory, a list of events or a folder of such lists.
     `include` and `exclude` stand beside those of the pipeline, `partition_by` before its own. `limit` takes the first
     objects only. `readable` are the extensions that are taken by default, in lower case without the dot.
     `known_pages(uri, etag)` spares opening containers that have not changed. `leave_out(uris, partition)` tells of an
@@ -100,24 +104,40 @@ def build_manifest(
     `bucket` is 0.
 
     Raises ConfigurationError for a wrong glob, grouping rule or pattern; SourceError for a source that cannot be
-    listed or of which nothing is taken; StorageUnavailable.
+    listed or of which nothing is taken, unless it tells of events; StorageUnavailable.
     """
     if limit is not None and limit < 1:
         raise ConfigurationError(f"the limit is {limit}; give the number of objects to take, 1 or more")
     include, exclude = tuple(include), tuple(exclude)
     selection = Selection((*pipeline.source.include, *include), (*pipeline.source.exclude, *exclude), readable)
     rule = check_rule(pipeline.source.group)
-    partition = partition_function(partition_by or pipeline.table.partition_by)
     source = storage.normalize(source)
     if storage.is_local(source):
         source = storage.uri_of(str(storage.local_path(source)))  # as it is on disk, and so in the URIs below it
-    inventory = is_inventory(source)
-    root, listing = read_inventory(source) if inventory else (source, storage.list_objects(source))
-    files = (
-        File(path, listed.uri, listed.etag, listed.size)
-        for listed in listing
-        if selection.takes(path := _below(root, listed.uri))
+    named, listing = _opened(source)
+    if rule and named and named.events:
+        raise ConfigurationError(
+            f"{source}: events may tell of some files of a capture only, and source.group of {pipeline.name} joins "
+            "them; give the folder or an inventory"
+        )
+    given = storage.normalize(pipeline.source.root) if pipeline.source.root else None
+    root = given or (named.root if named else source)
+    partition = partition_function(
+        partition_by or pipeline.table.partition_by, anywhere=named is not None and not given
     )
+    removed = _Removed(destination)
+
+    def taken() -> Iterator[File]:
+        for file, is_removed in listing:
+            if given and not file.uri.startswith(f"{given}/"):
+                continue
+            if selection.takes(path := _below(root, file.uri)):
+                if is_removed:
+                    removed.add(file.uri)
+                else:
+                    yield File(path, file.uri, file.etag, file.size)
+
+    files = taken()
     wanted = (
         one
         for one in objects_of(files, rule)
@@ -142,9 +162,9 @@ def build_manifest(
             found, size, unopened = found + 1, size + one.size, unopened + (pages is None)
             if progress and found % 100 == 0:
                 progress(found)
-    writer.flush()
-    if not found:
+    if not found and not (named and named.events):
         raise SourceError(_nothing(source, selection, readable))
+    writer.close()
     if progress:
         progress(found)
     return ManifestSummary(
@@ -156,8 +176,22 @@ def build_manifest(
         listed=selection.listed,
         left_aside=dict(selection.left_aside.most_common()),
         unopened=unopened,
-        complete=limit is None and not include and not exclude and not inventory,
+        complete=limit is None and not include and not exclude and named is None,
+        removed=None if limit else removed.close(),
     )
+
+
+def _opened(source: str) -> tuple[FileList | None, Iterator[Named]]:
+    """The list that the source is, and what it names; None, and what the store lists."""
+    if (found := read_list(source)) is None:
+        listing = storage.list_objects(source)
+        if (first := next(listing, None)) is None:
+            return None, iter(())
+        listing = chain((first,), listing)
+        if not (first.uri != source and may_hold_events(first)):
+            return None, map(Named, listing)
+        found = read_event_files(listing)
+    return found, found.files
 
 
 def _below(root: str, uri: str) -> str:
@@ -215,11 +249,14 @@ class _Writer:
             if len(self._rows) == ROWS:
                 self.flush()
 
+    def close(self) -> None:
+        """Writes what is waiting; a manifest has a file at least."""
+        if self._rows or not self.files:
+            self.flush()
+
     def flush(self) -> None:
         """Writes the rows that are waiting."""
-        if not self._rows:
-            return
-        columns = zip(*self._rows, strict=True)
+        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(SCHEMA)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
         sink = io.BytesIO()
         pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), sink, compression="zstd")
@@ -228,6 +265,38 @@ class _Writer:
         self.files.append(uri)
         self.items += len(self._rows)
         self._rows = []
+
+
+class _Removed:
+    """Objects that events say were removed, into one Parquet file."""
+
+    def __init__(self, destination: str) -> None:
+        self._uri = storage.join(destination, "removed.parquet")
+        self._ids: list[str] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, uri: str) -> None:
+        self._ids.append(object_id(uri))
+        if len(self._ids) == ROWS:
+            self._flush()
+
+    def close(self) -> str | None:
+        """Its URI; None where nothing was removed."""
+        if self._ids:
+            self._flush()
+        if self._writer is None:
+            return None
+        self._writer.close()
+        return self._uri
+
+    def _flush(self) -> None:
+        table = pa.table({"object_id": self._ids})
+        if self._writer is None:
+            filesystem, path = storage.filesystem(self._uri)
+            filesystem.create_dir(posixpath.dirname(path), recursive=True)
+            self._writer = pq.ParquetWriter(path, table.schema, filesystem=filesystem, compression="zstd")
+        self._writer.write_table(table)
+        self._ids = []
 
 
 def _processors() -> int:

@@ -15,13 +15,14 @@ NONE = "none"
 _PIECE = re.compile(r"\{([A-Za-z_]\w*)\}|([^{}]+)")
 
 
-def partition_by(pattern: str | None) -> Callable[[str], str]:
+def partition_by(pattern: str | None, anywhere: bool = False) -> Callable[[str], str]:
     """A function from a file's path below the source to its partition.
 
     A pattern such as `site={site}/dt={date}` describes the first folders below the source: `{name}` stands for
     a part of one folder's name, and folders further down may follow. The partition is the text it matched,
     `site=a/dt=2026-01-01`. A folder of the pattern without a `=` is written with its names,
-    `{site}/{date}` as `site=a/date=2026-01-01`, or left out where it has none. Other files: `none`.
+    `{site}/{date}` as `site=a/date=2026-01-01`, or left out where it has none. Other files: `none`. With `anywhere`,
+    the folders need not be the first: those that match first count.
 
     Raises ConfigurationError for a pattern that is none.
     """
@@ -35,7 +36,8 @@ def partition_by(pattern: str | None) -> Callable[[str], str]:
         )
     if len(set(names)) < len(names):
         raise ConfigurationError(f"partition pattern {pattern!r} uses a name twice; give each {{name}} one of its own")
-    expression = re.compile("/".join(folder for folder, _ in folders) + "/", re.DOTALL)
+    before = "(?:[^/]+/)*?" if anywhere else ""
+    expression = re.compile(before + "/".join(folder for folder, _ in folders) + "/", re.DOTALL)
     template = "/".join(text for _, text in folders if text)
 
     def partition(path: str) -> str:
