@@ -27,7 +27,7 @@ from swath.flows.console.command import (
     say,
     tell,
 )
-from swath.flows.console.options import HOUSE, Json, Warehouse, examples
+from swath.flows.console.options import HOUSE, AsOf, Json, Warehouse, examples
 from swath.flows.console.terminal import keep_for_python
 from swath.flows.review.cli import app as review
 from swath.flows.upkeep.cli import app as upkeep
@@ -203,6 +203,7 @@ def discard(run_id: RunId, warehouse: Warehouse = HOUSE, as_json: Json = False) 
     epilog=examples(
         'swath sql "SELECT reject_reason, count(*) FROM rejects GROUP BY ALL"',
         'swath sql "SELECT * FROM photos.items WHERE sharpness > 20" --format parquet -o sharp.parquet',
+        'swath sql "SELECT status, count(*) FROM items GROUP BY ALL" --as-of 20260501T101500-3fa2c1',
     )
 )
 def sql(
@@ -210,21 +211,22 @@ def sql(
     warehouse: Warehouse = HOUSE,
     format: Annotated[Rows, typer.Option(help="How the rows are written.")] = Rows.table,
     output: Annotated[str | None, typer.Option("--output", "-o", help="A file or s3:// object to write to.")] = None,
+    as_of: AsOf = None,
 ) -> None:
     """Query the published tables, read-only."""
     from swath.flows.ask import query as views
     from swath.flows.ask.results import write_result
 
-    write_result(views.sql(warehouse, query), format.value, output)
+    write_result(views.sql(warehouse, query, as_of), format.value, output)
 
 
 @app.command(epilog=examples("swath tables", "swath tables --json"))
-def tables(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
+def tables(warehouse: Warehouse = HOUSE, as_of: AsOf = None, as_json: Json = False) -> None:
     """List the views with their rows."""
     from swath.flows.ask import query
     from swath.flows.console.report import listing, show
 
-    found = query.tables(warehouse)
+    found = query.tables(warehouse, as_of)
     if as_json:
         print(json.dumps([{"view": one.name, "rows": one.rows, "doc": one.doc} for one in found], indent=1))
         return
@@ -238,6 +240,7 @@ def tables(warehouse: Warehouse = HOUSE, as_json: Json = False) -> None:
 def describe(
     view: Annotated[str, typer.Argument(help="A view, as `swath tables` lists it.")],
     warehouse: Warehouse = HOUSE,
+    as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
     """Show the columns of a view: types, units, docs."""
@@ -245,7 +248,7 @@ def describe(
     from swath.flows.console.report import listing, show
     from swath.schemas.sql import sql_type
 
-    found = query.describe(warehouse, view)
+    found = query.describe(warehouse, view, as_of)
     if as_json:
         columns = [{"name": c.name, "type": sql_type(c.type), "unit": c.unit, "doc": c.doc} for c in found.columns]
         print(json.dumps({"view": found.name, "doc": found.doc, "columns": columns}, indent=1))
@@ -270,13 +273,14 @@ def export(
     warehouse: Warehouse = HOUSE,
     format: Annotated[Files, typer.Option(help="What kind of files.")] = Files.parquet,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
     """Write a view as flat, partitioned, plain files, for people without a lake."""
     from swath.flows.ask.export import export as write
 
     with busy(f"writing {view}"):
-        done = write(warehouse, view, destination, format.value, overwrite=overwrite)
+        done = write(warehouse, view, destination, format.value, overwrite=overwrite, as_of=as_of)
     if as_json:
         print(json.dumps(done.__dict__, indent=1))
         return
