@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from swath.flows.console.report import human_seconds, left_out, show
-from swath.flows.pipelines.binding import READABLE, bind
-from swath.flows.run.plan import make_plan
-from swath.flows.run.records import Request, Runs, State
+from swath.flows.duck import parquet, scratch
+from swath.flows.pipelines.binding import READABLE, Bound, bind
+from swath.flows.run.plan import ALL, Part, Plan, make_plan
+from swath.flows.run.records import Request, Runs
 from swath.flows.source.manifest import build_manifest
 from swath.flows.upkeep.leave_out import stays_out
 from swath.flows.work.place import place
@@ -26,6 +27,10 @@ WORKER_BYTES = 400 << 20
 """Resident memory of a worker before any model: Python, Arrow, OpenCV, and a picture in hand."""
 
 
+SAMPLE = 20
+"""Files of the table whose rows tell how long its steps take."""
+
+
 class StagePreview(BaseModel):
     """One stage as it would run."""
 
@@ -35,6 +40,19 @@ class StagePreview(BaseModel):
     gpus: float
     memory_bytes: int
     """Of all its workers together, estimated."""
+
+
+class PartPreview(BaseModel):
+    """Items for which the same steps would run."""
+
+    items: int
+    stale: list[str]
+    """The steps whose results are asked for; others run only because what they hand on is not kept."""
+    reads: bool
+    """Whether the objects are read from the source."""
+    carries: bool
+    """Whether what the other steps have made is carried over from the published rows."""
+    stages: list[StagePreview]
 
 
 class Preview(BaseModel):
@@ -54,17 +72,20 @@ class Preview(BaseModel):
     gone: int
     waves: int
     cells: int
-    stages: list[StagePreview]
+    not_read: int
+    """Pending items of which nothing is read or decoded: all they need is in their rows."""
+    parts: list[PartPreview]
+    """The first is the whole pipeline, also where there is nothing to do."""
     seconds: float | None
-    """Predicted from the latest run of the pipeline in this warehouse; None where there is none."""
+    """Predicted from the rows of the table and the latest run of the pipeline; None where there are none."""
     columns: list[str]
 
 
 def preview(request: Request) -> Preview:
     """Lists the source and joins it with the table; writes nothing but temporary files."""
     bound = bind(request.pipeline)
-    with Scratch("plan") as scratch:
-        folder = str(scratch)
+    with Scratch("plan") as temporary:
+        folder = str(temporary)
         manifest = build_manifest(
             request.source,
             bound.pipeline,
@@ -78,7 +99,8 @@ def preview(request: Request) -> Preview:
         )
         lake = Lake(request.warehouse if _has_tables(request.warehouse) else folder)
         plan = make_plan(bound, manifest, lake, None, retry=request.retry)
-    placed = place(fuse(bound.steps), request.ray, max((wave.items for wave in plan.waves), default=0))
+        parts = [_part(bound, request, number, part, plan) for number, part in enumerate(plan.parts)]
+        seconds = _predicted(request, lake, parts)
     return Preview(
         pipeline=bound.pipeline.name,
         table=bound.pipeline.table.name,
@@ -94,8 +116,9 @@ def preview(request: Request) -> Preview:
         gone=plan.gone_objects,
         waves=len(plan.waves),
         cells=sum(len(wave.cells) for wave in plan.waves),
-        stages=[_stage(pool) for pool in placed],
-        seconds=_predicted(request, plan.items, max(pool.workers for pool in placed)),
+        not_read=sum(part.items for part in parts if not part.reads),
+        parts=[part for number, part in enumerate(parts) if part.items or number == ALL],
+        seconds=seconds,
         columns=[column.name for column in bound.columns],
     )
 
@@ -114,17 +137,37 @@ def print_preview(console: Console, found: Preview) -> None:
     grid.add_row("pending", f"[bold]{found.pending:,}[/] items ({why or 'nothing new'})")
     grid.add_row("", f"{found.unchanged:,} unchanged, {found.gone:,} objects gone")
     grid.add_row("waves", f"{found.waves:,} over {found.cells:,} cells of table {found.table!r}")
-    for number, stage in enumerate(found.stages, 1):
-        grid.add_row(f"stage {number}", escape(" → ".join(stage.steps)))
-        workers = "1 worker" if stage.workers == 1 else f"{stage.workers} workers"
-        wants = f"{stage.cpus:g} CPU" + (f", {stage.gpus:g} GPU" if stage.gpus else "")
-        grid.add_row("", f"{workers} of {wants}, about {stage.memory_bytes / 2**30:.1f} GiB together")
+    for part in found.parts:
+        if part.items == found.pending:
+            what = "every step" if not part.carries else _again(part)
+        else:
+            what = f"[bold]{part.items:,}[/] items: {'every step' if not part.carries else _again(part)}"
+        if part.items or not found.pending:
+            grid.add_row("work", what)
+            _add_stages(grid, part.stages)
     grid.add_row("columns", ", ".join(found.columns))
     if found.pending and found.seconds is not None:
         grid.add_row("time", f"about {human_seconds(found.seconds)}, going by the latest run")
     elif found.pending:
         grid.add_row("time", "unknown until a first run has measured it; `swath run ... --limit 50` does")
     show(console, grid)
+
+
+def _again(part: PartPreview) -> str:
+    """What is done with items whose rows are there."""
+    if not part.stale:
+        return "their rows are written anew; nothing is computed, nothing read"
+    again = ", ".join(f"[cyan]{escape(step)}[/]" for step in part.stale)
+    read = "read again for it" if part.reads else "not read again"
+    return f"{again} again, the other columns are carried over; the objects are {read}"
+
+
+def _add_stages(grid: Table, stages: list[StagePreview]) -> None:
+    for number, stage in enumerate(stages, 1):
+        grid.add_row(f"stage {number}", escape(" → ".join(stage.steps)))
+        workers = "1 worker" if stage.workers == 1 else f"{stage.workers} workers"
+        wants = f"{stage.cpus:g} CPU" + (f", {stage.gpus:g} GPU" if stage.gpus else "")
+        grid.add_row("", f"{workers} of {wants}, about {stage.memory_bytes / 2**30:.1f} GiB together")
 
 
 def _has_tables(warehouse: str) -> bool:
@@ -146,13 +189,40 @@ def _stage(pool: Pool) -> StagePreview:
     )
 
 
-def _predicted(request: Request, items: int, workers: int) -> float | None:
-    """Measured seconds of work an item over the workers, plus what the latest run spent on everything else."""
-    for record in reversed(Runs(request.warehouse).all()):
-        done = record.ok + record.rejected
-        if record.pipeline == request.pipeline.name and record.status == State.PUBLISHED and done and record.operators:
-            work = sum(record.operators.values()) / done
-            ran = max((stage["workers"] for stage in record.stages.values()), default=1)
-            fixed = max(0.0, record.seconds - work * done / ran)
-            return round(fixed + work * items / workers, 1) if items else 0.0
-    return None
+def _part(bound: Bound, request: Request, number: int, part: Part, plan: Plan) -> PartPreview:
+    stages = fuse([step for step in bound.steps if step.name in part.steps])
+    items = max((wave.parts.get(number, 0) for wave in plan.waves), default=0)
+    return PartPreview(
+        items=part.items,
+        stale=part.stale,
+        reads=any(stage.fetches for stage in stages),
+        carries=number != ALL,
+        stages=[_stage(pool) for pool in place(stages, request.ray, items)] if part.steps else [],
+    )
+
+
+def _predicted(request: Request, lake: Lake, parts: list[PartPreview]) -> float | None:
+    """Seconds of work an item, by step, as the table's rows say, over the workers, plus what the latest run spent on
+    everything else."""
+    table = request.pipeline.table.name
+    files = [file.path for file in lake.files(table)][-SAMPLE:]
+    latest = next((one for one in Runs(request.warehouse).newest() if one.table == table and one.operators), None)
+    if not files or latest is None:
+        return None
+    with scratch(*files) as db:
+        rows = f"(SELECT seconds FROM {parquet(files, by_name=True)} WHERE status <> 'gone')"
+        taken = dict(
+            db.execute(
+                f"""SELECT entry.key, sum(entry.value) / (SELECT count(*) FROM {rows})
+                FROM (SELECT unnest(map_entries(seconds)) AS entry FROM {rows}) GROUP BY entry.key"""
+            ).fetchall()
+        )
+    ran = max((stage["workers"] for stage in latest.stages.values()), default=1)
+    seconds = max(0.0, latest.seconds - sum(latest.operators.values()) / ran)
+    for part in parts:
+        steps = [step for stage in part.stages for step in stage.steps]
+        if part.items and not taken.keys() >= set(steps):
+            return None
+        workers = max((stage.workers for stage in part.stages), default=1)
+        seconds += part.items * sum(taken[step] for step in steps if part.items) / workers
+    return round(seconds, 1) if any(part.items for part in parts) else 0.0

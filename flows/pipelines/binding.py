@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 import yaml
 from pydantic import ValidationError
 
-from swath.operators.core.base import BYTES, GIVEN, PIXELS, TO_SOURCE, Operator, Transform, configuration
+from swath.operators.core.base import BYTES, GIVEN, PIXELS, TO_SOURCE, Operator, configuration
 from swath.operators.core.chain import BoundStep
 from swath.operators.core.resolve import built_in, resolve
 from swath.operators.core.when import When
@@ -74,9 +74,33 @@ class Bound:
 
     @property
     def fingerprint(self) -> str:
+        """Of the whole: what the steps are, and which of their columns are left out."""
+        return self._whole(self.fingerprints)
+
+    def stale(self, fingerprints: Mapping[str, str], fingerprint: str | None) -> list[str]:
+        """The steps, in order, whose results are out of date in rows with these fingerprints; all of them where rows
+        may lack a column that was left out and is kept now."""
+        if fingerprint not in (digest(dict(fingerprints)), self._whole(fingerprints)):
+            return list(self.fingerprints)
+        return [name for name, current in self.fingerprints.items() if fingerprints.get(name) != current]
+
+    def needed(self, stale: Collection[str]) -> tuple[BoundStep, ...]:
+        """The stale steps, and those that make what these read and the table does not keep, such as pixels."""
+        kept = {column.name for column in self.columns}
+        steps: list[BoundStep] = []
+        wanted: set[str] = set()
+        for step in reversed(self.steps):
+            if step.name not in stale and not wanted & step.makes:
+                continue
+            steps.append(step)
+            if step.when is None and PIXELS.name not in step.reads:
+                wanted -= step.makes  # what came before it is replaced
+            wanted |= step.reads - kept
+        return tuple(reversed(steps))
+
+    def _whole(self, fingerprints: Mapping[str, str]) -> str:
         left_out = sorted(self.pipeline.table.leave_out)
-        # Rows that still hold what is now left out are not current: they are made anew.
-        return digest([self.fingerprints, left_out] if left_out else self.fingerprints)
+        return digest([dict(fingerprints), left_out] if left_out else dict(fingerprints))
 
 
 def shipped() -> list[str]:
@@ -166,10 +190,7 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
             raise type(error)(f"{loaded.at('steps', index)}: step {step.name!r}: {error}") from None
         steps.append(bound)
         fingerprints[step.name] = bound.fingerprint
-        for column in bound.outputs:
-            producers[column.name] = step.name
-        if isinstance(operator, Transform):
-            producers |= {PIXELS.name: step.name, TO_SOURCE.name: step.name}
+        producers |= dict.fromkeys(bound.makes, step.name)
         known |= producers.keys()
         unstored |= {column.name for column in bound.outputs if not column.stored}
     return Bound(loaded.pipeline, _discreet(loaded, steps))

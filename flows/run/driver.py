@@ -22,7 +22,8 @@ from pydantic import BaseModel, TypeAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.flows.pipelines.binding import READABLE, Bound, bind
-from swath.flows.run.plan import Plan, Wave, blocks, make_plan
+from swath.flows.run.blocks import blocks
+from swath.flows.run.plan import ALL, Outdated, Plan, Wave, make_plan
 from swath.flows.run.records import Record, Runs, State
 from swath.flows.run.reporter import Quiet, Reporter
 from swath.flows.run.settle import Settled, cells_of, check_current, settle
@@ -229,13 +230,15 @@ class Driver:
         if not wave.items or storage.exists(marker):
             return
         self.reporter.phase("execute", f"wave {wave.number} of {len(self.plan.waves)}: {wave.items:,} items")
-        work = self._work(wave)
-        with self._timed("execute"):
-            if without_ray(self.record.request.ray, wave.items):
-                execute_here(work, self._watch, apart=self.record.request.ray != "off")
-            else:
-                engine.execute(work, self._watch)
-        storage.write(marker, work.rows.encode())
+        address = self.record.request.ray
+        for part in wave.parts:
+            work = self._work(wave, part)
+            with self._timed("execute"):
+                if self._without_ray(wave, part):
+                    execute_here(work, self._watch, apart=address != "off")
+                else:
+                    engine.execute(work, self._watch)
+        storage.write(marker, self._rows(wave).encode())
 
     def settle(self, wave: Wave) -> Settled:
         """The files of the wave's cells as they will stand. Raises Outdated where the plan does not fit any more."""
@@ -346,7 +349,10 @@ class Driver:
     def _most(self) -> int:
         """Items of the largest wave, as far as is known: before there is a plan it may be all of them."""
         plan: Plan | None = self.__dict__.get("plan")
-        return max((wave.items for wave in plan.waves), default=0) if plan else self.listing().manifest.items
+        if plan is None:
+            return self.listing().manifest.items
+        parts = (items for wave in plan.waves for part, items in wave.parts.items() if plan.parts[part].steps)
+        return max(parts, default=0)
 
     def _make_plan(self, found: Listing) -> Plan:
         self.reporter.phase("plan")
@@ -446,19 +452,25 @@ class Driver:
         record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
         self.runs.save(record)
 
-    def _work(self, wave: Wave) -> Work:
-        address = self.record.request.ray
-        few = without_ray(address, wave.items)
+    def _work(self, wave: Wave, part: int) -> Work:
+        """The part's items of a wave: their blocks, and the workers for the steps that run."""
+        address, items, folder = self.record.request.ray, wave.parts[part], self._folder(wave)
+        few = self._without_ray(wave, part)
         if not few:
             self._standby.join_ray()
-        given = place(fuse(self.bound.steps), address, wave.items, self.record.request.share)
-        folder = self._folder(wave)
+        steps = [step for step in self.bound.steps if step.name in self.plan.parts[part].steps]
+        given = (
+            place(fuse(steps), address, items, self.record.request.share)
+            if steps
+            else [Pool(stage, 1) for stage in fuse(steps)]
+        )
         # Several a worker, so that none sits idle for long while another does the last one; but a block that is done
         # apart has a process started for it.
         parts = 1 if few and address != "off" else BLOCKS_A_WORKER * max(pool.workers for pool in given)
-        cut = blocks(wave.pending, self._path(folder, "blocks"), -(-wave.items // parts))
+        carried = {} if part == ALL else {"schema": self.bound.schema, "rows": self._carried(wave)}
+        cut = blocks(wave.pending, part, self._path(folder, "blocks", str(part)), -(-items // parts), **carried)
         given = [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given]
-        self.reporter.expect([pool.stage.name for pool in given], self.plan.items)
+        self.reporter.expect([pool.stage.name for pool in given], self.plan.parts[part].items)
         for pool in given:
             self.record.stages.setdefault(pool.stage.name, {"workers": pool.workers, "items": 0, "seconds": 0.0})
         context = Context(
@@ -467,11 +479,26 @@ class Driver:
             columns=self.bound.columns,
             fingerprint=self.bound.fingerprint,
             fingerprints=self.bound.fingerprints,
+            makes={step.name: tuple(sorted(step.makes)) for step in steps},
             limits=self.bound.pipeline.limits,
             suspects=self._path(folder, "suspects"),
             artifacts=storage.join(self.runs.warehouse, "artifacts", self.bound.pipeline.name),
         )
-        return Work(cut, self._path(folder, "rows"), given, context)
+        return Work(cut, self._rows(wave), given, context)
+
+    def _without_ray(self, wave: Wave, part: int) -> bool:
+        return not self.plan.parts[part].steps or without_ray(self.record.request.ray, wave.parts[part])
+
+    def _carried(self, wave: Wave) -> list[str]:
+        """The files with the rows from which columns are carried over, as the plan has seen them."""
+        cells = {Cell(cell.partition, cell.bucket) for cell in wave.carried_from}
+        try:
+            return [file.path for file in self.lake.files(self.table, cells, snapshot_id=self.plan.snapshot_id)]
+        except ConfigurationError:
+            raise Outdated(f"the snapshot that run {self.run_id} was planned from has expired") from None
+
+    def _rows(self, wave: Wave) -> str:
+        return self._path(self._folder(wave), "rows")
 
     def _watch(self, stage: str, items: int, rejects: int) -> None:
         self.record.stages[stage]["items"] += items

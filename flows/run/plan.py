@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,11 @@ from pydantic import BaseModel
 from swath.flows.duck import batches, one, parquet, scratch
 from swath.flows.pipelines.binding import Bound
 from swath.flows.source.manifest import ManifestSummary
+from swath.flows.work.worker import READ
 from swath.infra import storage
 from swath.infra.lake import Lake
 from swath.schemas.columns import schema_of
-from swath.schemas.errors import ConfigurationError
+from swath.schemas.errors import ConfigurationError, SwathError
 from swath.schemas.items import MANIFEST
 
 CELL_ITEMS = 50_000
@@ -31,13 +31,18 @@ WAVE_ROWS = 500_000
 WAVE_BYTES = 64 << 30
 CURRENT = -1
 """The current snapshot."""
-BLOCK_ITEMS = 512
-BLOCK_BYTES = 64 << 20
-"""A block, the unit of work and of repetition, stays below both; a single object may be larger."""
-CUT = "cut.json"
-"""The file that names a wave's blocks, written when all are there."""
+ALL, NONE = 0, 1
+"""The parts of a plan that are always there: of all steps, and of none."""
+NOWHERE = 10_000
+"""The place of a step that the pipeline does not have, beyond all it has."""
 MANIFEST_SCHEMA = schema_of(MANIFEST)
+PENDING_SCHEMA = MANIFEST_SCHEMA.append(pa.field("part", pa.int32()))
 LEAVING_SCHEMA = pa.schema([("wave", pa.int32()), ("object_id", pa.string()), ("gone", pa.bool_())])
+
+
+class Outdated(SwathError):
+    """What the plan was made from is no longer so: another run has put the same objects into other cells, or laid
+    their partition out anew. Plan again."""
 
 
 class Cell(BaseModel):
@@ -47,6 +52,17 @@ class Cell(BaseModel):
     bucket: int
 
 
+class Part(BaseModel):
+    """Items for which the same steps run. The first part of a plan has all steps and begins with the object; in the
+    others what the remaining steps have made is carried over from the published row."""
+
+    steps: list[str]
+    """In order; none where a row only moves, or loses columns."""
+    stale: list[str] = []
+    """Those whose own results are out of date; the others make what these read and no table keeps, such as pixels."""
+    items: int = 0
+
+
 class Wave(BaseModel):
     """One or more cells that are executed, audited and staged together."""
 
@@ -54,9 +70,13 @@ class Wave(BaseModel):
     """From 1; 0 stands for a whole run where it is published at once."""
     cells: list[Cell]
     pending: str
-    """URI of the Parquet file with the wave's pending items, in the order of cell, object, page."""
+    """URI of the Parquet file with the wave's pending items, in the order of part, cell, object, page."""
     items: int
     bytes: int
+    parts: dict[int, int]
+    """Items by part of the plan."""
+    carried_from: list[Cell] = []
+    """Where the rows stand, as of the plan's snapshot, from which columns are carried over."""
     buckets: dict[str, int] = {}
     """New number of buckets of the partitions that are laid out anew; all their cells are in this wave."""
 
@@ -70,6 +90,7 @@ class Plan(BaseModel):
     snapshot_id: int | None
     """The snapshot of the table that the plan was made from."""
     waves: list[Wave]
+    parts: list[Part]
     why: dict[str, int]
     """Pending objects by reason: new, changed, moved (to another partition), recomputed, retried."""
     leaving: str | None
@@ -126,6 +147,7 @@ def make_plan(
             fingerprint=bound.fingerprint,
             snapshot_id=snapshot_id,
             waves=waves,
+            parts=_parts(db),
             why=why,
             leaving=storage.join(into, "leaving.parquet") if into else None,
             gone_objects=one(db, "SELECT count(*) FROM gone")[0],
@@ -139,7 +161,7 @@ def compared(
     bound: Bound, manifest: ManifestSummary, lake: Lake, snapshot_id: int | None, retry: str | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the objects of the manifest and of the table as of a snapshot, one row each: tables `found`,
-    `standing`, `pending` (with `why` they are) and `gone`."""
+    `standing`, `pending` (with `why` they are, and the number of their part), `gone`, and the `parts`."""
     with scratch(manifest.files[0], lake.warehouse) as db:
         _load_found(db, manifest)
         _load_standing(db, lake, bound, manifest, snapshot_id, retry)
@@ -152,38 +174,6 @@ def bucket_of(buckets: str, object_id: str = "object_id") -> str:
     """SQL for the bucket of an object: the first 32 bits of its id, modulo a power of two. Fixed for good: tables are
     laid out by it, and because of the powers of two the layout can be read off the highest bucket in use."""
     return f"(('0x' || {object_id}[1:8])::BIGINT % {buckets})::INTEGER"
-
-
-def blocks(pending: str, destination: str, most: int) -> list[str]:
-    """The wave's pending items as one small Parquet file a block, of so many items at most, cut between objects;
-    their URIs. A wave stays cut as it is: what is staged, is staged by block."""
-    kept = storage.join(destination, CUT)
-    try:
-        names: list[str] = json.loads(storage.read(kept))
-    except FileNotFoundError:
-        filesystem, path = storage.filesystem(pending)
-        table = pq.read_table(path, filesystem=filesystem, partitioning=None)
-        names = []
-        for number, (start, end) in enumerate(_cuts(table, max(1, min(BLOCK_ITEMS, most)))):
-            names.append(f"block-{number:05d}.parquet")
-            sink = pa.BufferOutputStream()
-            pq.write_table(table.slice(start, end - start), sink)
-            storage.write(storage.join(destination, names[-1]), sink.getvalue().to_pybytes())
-        storage.write(kept, json.dumps(names).encode())
-    return [storage.join(destination, name) for name in names]
-
-
-def _cuts(table: pa.Table, limit: int) -> Iterator[tuple[int, int]]:
-    ids = table.column("object_id").to_pylist()
-    sizes = table.column("size_bytes").to_pylist()
-    start, size = 0, 0
-    for row, name in enumerate(ids):
-        new_object = row == 0 or name != ids[row - 1]
-        if new_object and row > start and (row - start >= limit or size + sizes[row] > BLOCK_BYTES):
-            yield start, row
-            start, size = row, 0
-        size += sizes[row] if new_object else 0
-    yield start, len(ids)
 
 
 def _load_found(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary) -> None:
@@ -204,24 +194,55 @@ def _load_standing(
     snapshot_id: int | None,
     retry: str | None,
 ) -> None:
-    """Table `standing`: one row an object of the published table."""
+    """Table `standing`: one row an object of the published table; `versions`: what has to be done with its rows."""
     table = bound.pipeline.table.name
     files = _standing_files(db, lake, table, manifest, snapshot_id)
-    names = "item_id, object_id, source_uri, etag, partition, bucket, status, reject_reason, fingerprint"
+    names = (
+        "item_id, object_id, source_uri, etag, partition, bucket, status, reject_operator, reject_reason, fingerprint"
+    )
     kinds = ", ".join(f"NULL::{'INTEGER' if name == 'bucket' else 'VARCHAR'} AS {name}" for name in names.split(", "))
     rows = f"SELECT {names} FROM {parquet(files)}" if files else f"SELECT {kinds} WHERE false"
     again = {None: "false", "all": "true"}.get(retry, "reject_reason = $retry")
-    parameters = {"fingerprint": bound.fingerprint, "root": manifest.source.rstrip("/") + "/"}
+    order = [READ, *bound.fingerprints]
+    parameters = {"order": order, "root": manifest.source.rstrip("/") + "/"}
     db.execute(
         f"""CREATE TABLE standing AS
         SELECT object_id::UUID AS id, any_value(partition) AS partition, any_value(bucket) AS bucket,
                hash(any_value(etag)) AS etag, bit_xor(hash(item_id)) AS pages, count(*)::INTEGER AS items,
-               bool_or(status = 'gone') AS gone, bool_and(coalesce(fingerprint = $fingerprint, false)) AS current,
+               bool_or(status = 'gone') AS gone, any_value(hash(fingerprint)) AS version,
+               max(CASE WHEN status = 'rejected' THEN coalesce(list_position($order, reject_operator), {NOWHERE}) END)
+                   ::SMALLINT AS rejected_at,
                bool_or(status = 'rejected' AND {again}) AS again,
                bool_or(starts_with(source_uri, $root)) AS below
         FROM ({rows}) GROUP BY id""",
         parameters | ({"retry": retry} if "$retry" in again else {}),
     )
+    _load_versions(db, bound, files, order)
+
+
+def _load_versions(db: duckdb.DuckDBPyConnection, bound: Bound, files: list[str], order: list[str]) -> None:
+    """Table `parts`, and `versions`, a row for each fingerprint in the table that is not the pipeline's: the part its
+    rows belong to, and the place in `order` of the first step that is out of date: what was rejected there or later
+    begins anew."""
+    db.execute("CREATE TABLE versions (version UBIGINT, part INTEGER, first SMALLINT)")
+    db.execute("CREATE TABLE parts (part INTEGER, steps VARCHAR[], stale VARCHAR[])")
+    everything = list(bound.fingerprints)
+    parts = {ALL: everything, NONE: []}
+    db.execute("INSERT INTO parts VALUES (?, ?, ?), (?, [], [])", [ALL, everything, everything, NONE])
+    found = db.execute(f"SELECT DISTINCT fingerprint FROM {parquet(files)}").fetchall() if files else []
+    for (fingerprint,) in sorted(found, key=str):
+        if fingerprint == bound.fingerprint:
+            continue
+        like = f"FROM {parquet(files)} WHERE fingerprint IS NOT DISTINCT FROM ? LIMIT 1"
+        (entries,) = db.execute(f"SELECT map_entries(fingerprints) {like}", [fingerprint]).fetchall()[0]
+        stale = bound.stale({entry["key"]: entry["value"] for entry in entries or ()}, fingerprint)
+        steps = [step.name for step in bound.needed(stale)]
+        part = next((part for part, those in parts.items() if those == steps), len(parts))
+        if part not in parts:
+            parts[part] = steps
+            db.execute("INSERT INTO parts VALUES (?, ?, ?)", [part, steps, stale])
+        first = order.index(stale[0]) + 1 if stale else NOWHERE
+        db.execute("INSERT INTO versions VALUES (hash(?), ?, ?)", [fingerprint, part, first])
 
 
 def _standing_files(
@@ -252,16 +273,18 @@ def _standing_files(
 def _find_pending(db: duckdb.DuckDBPyConnection) -> None:
     """Table `pending`. An object is judged as a whole: all its items are replaced together."""
     db.execute(
-        """CREATE TABLE pending AS
+        f"""CREATE TABLE pending AS
         SELECT id, found.partition, found.items, found.bytes,
                standing.partition AS from_partition, standing.bucket AS from_bucket,
                CASE WHEN standing.id IS NULL OR standing.gone THEN 'new'
                     WHEN found.etag <> standing.etag OR found.items <> standing.items
                          OR found.pages <> standing.pages THEN 'changed'
                     WHEN found.partition <> standing.partition THEN 'moved'
-                    WHEN NOT current THEN 'recomputed'
-                    WHEN again THEN 'retried' END AS why
-        FROM found LEFT JOIN standing USING (id) WHERE why IS NOT NULL"""
+                    WHEN versions.version IS NOT NULL THEN 'recomputed'
+                    WHEN again THEN 'retried' END AS why,
+               CASE WHEN why IN ('new', 'changed', 'retried') OR again OR rejected_at >= first THEN {ALL}
+                    ELSE coalesce(versions.part, {NONE}) END AS part
+        FROM found LEFT JOIN standing USING (id) LEFT JOIN versions USING (version) WHERE why IS NOT NULL"""
     )
 
 
@@ -342,7 +365,9 @@ def _cut_waves(db: duckdb.DuckDBPyConnection, wave_items: int, first: int) -> No
 def _place(db: duckdb.DuckDBPyConnection) -> None:
     """Tables `placed` (pending objects with their waves) and `leaving`."""
     db.execute(
-        "CREATE TABLE placed AS SELECT id, wave, bucket, items, bytes FROM target JOIN waves USING (partition, bucket)"
+        """CREATE TABLE placed AS
+        SELECT id, wave, bucket, items, bytes, part, from_partition, from_bucket
+        FROM target JOIN waves USING (partition, bucket)"""
     )
     db.execute(
         """CREATE TABLE leaving AS
@@ -357,9 +382,13 @@ def _place(db: duckdb.DuckDBPyConnection) -> None:
 def _waves(db: duckdb.DuckDBPyConnection, into: str | None) -> list[Wave]:
     anew = dict(db.execute("SELECT partition, buckets FROM layout WHERE anew").fetchall())
     found = db.execute(
-        """SELECT wave, cells, coalesce(items, 0), coalesce(bytes, 0) FROM
+        f"""SELECT wave, cells, coalesce(items, 0), coalesce(bytes, 0), coalesce(parts, []), coalesce(carried, []) FROM
             (SELECT wave, list((partition, bucket) ORDER BY partition, bucket) AS cells FROM waves GROUP BY wave)
-            LEFT JOIN (SELECT wave, sum(items) AS items, sum(bytes) AS bytes FROM placed GROUP BY wave) USING (wave)
+            LEFT JOIN (SELECT wave, sum(items) AS items, sum(bytes) AS bytes, list((part, items) ORDER BY part) AS parts
+                       FROM (SELECT wave, part, sum(items) AS items, sum(bytes) AS bytes FROM placed GROUP BY ALL)
+                       GROUP BY wave) USING (wave)
+            LEFT JOIN (SELECT wave, list(DISTINCT (from_partition, from_bucket)) AS carried
+                       FROM placed WHERE part <> {ALL} GROUP BY wave) USING (wave)
         ORDER BY wave"""
     ).fetchall()
     return [
@@ -369,22 +398,33 @@ def _waves(db: duckdb.DuckDBPyConnection, into: str | None) -> list[Wave]:
             pending=storage.join(into, f"wave-{number:05d}.parquet") if into else "",
             items=items,
             bytes=size,
+            parts=dict(parts),
+            carried_from=[Cell(partition=partition, bucket=bucket) for partition, bucket in sorted(carried)],
             buckets={partition: anew[partition] for partition, _ in cells if partition in anew},
         )
-        for number, cells, items, size in found
+        for number, cells, items, size, parts, carried in found
     ]
+
+
+def _parts(db: duckdb.DuckDBPyConnection) -> list[Part]:
+    """The parts with their items; some may have none."""
+    found = db.execute(
+        """SELECT steps, stale, coalesce(sum(items), 0)::BIGINT FROM parts LEFT JOIN placed USING (part)
+        GROUP BY part, steps, stale ORDER BY part"""
+    ).fetchall()
+    return [Part(steps=steps, stale=stale, items=items) for steps, stale, items in found]
 
 
 def _write_pending(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary, waves: list[Wave]) -> None:
     """One ordered pass over the manifest, a file a wave."""
-    query = f"""SELECT wave, manifest.* REPLACE (placed.bucket AS bucket)
+    query = f"""SELECT wave, manifest.* REPLACE (placed.bucket AS bucket), part
         FROM {parquet(manifest.files)} AS manifest JOIN placed ON manifest.object_id::UUID = placed.id
-        ORDER BY wave, partition, bucket, source_uri, object_id, page, item_id"""
-    schema = pa.schema([("wave", pa.int32()), *MANIFEST_SCHEMA])
+        ORDER BY wave, part, partition, bucket, source_uri, object_id, page, item_id"""
+    schema = pa.schema([("wave", pa.int32()), *PENDING_SCHEMA])
     rows = _by_wave(batches(db, query, schema, 10_000))
     current = next(rows, None)
     for wave in waves:
-        with _writer(wave.pending, MANIFEST_SCHEMA) as writer:
+        with _writer(wave.pending, PENDING_SCHEMA) as writer:
             while current and current[0] == wave.number:
                 writer.write_table(current[1].drop_columns(["wave"]))
                 current = next(rows, None)

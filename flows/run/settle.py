@@ -10,17 +10,15 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from swath.flows.duck import batches, one, parquet, scratch
+from swath.flows.run.blocks import with_every_column
+from swath.flows.run.plan import Outdated as Outdated
 from swath.flows.run.plan import Plan, Wave, bucket_of
 from swath.infra import storage
 from swath.infra.lake import Cell, DataFile, Lake
-from swath.schemas.errors import RunFailed, SwathError
+from swath.schemas.errors import RunFailed
 from swath.schemas.sql import literal
 
 BATCH_ROWS = 5_000
-
-
-class Outdated(SwathError):
-    """Another run has put the same objects into other cells, or laid their partition out anew: plan again."""
 
 
 class Settled(BaseModel):
@@ -83,8 +81,10 @@ def settle(
             "SELECT reject_reason, count(*) FROM fresh WHERE status = 'rejected' GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
         operators = db.execute(
-            """SELECT entry.key, sum(entry.value) FROM (SELECT unnest(map_entries(seconds)) AS entry FROM fresh)
-            GROUP BY 1 ORDER BY 2 DESC"""
+            """SELECT entry.key, sum(entry.value)
+            FROM (SELECT unnest(map_entries(seconds)) AS entry, step_runs FROM fresh)
+            WHERE step_runs[entry.key] = $run GROUP BY 1 ORDER BY 2 DESC""",
+            {"run": run_id},
         ).fetchall()
     basis: dict[Cell, list[str]] = {cell: [] for cell in sorted(cells_of(wave))}
     for file in standing:
@@ -145,9 +145,8 @@ def _load(
 ) -> None:
     """Views `fresh` (this wave's rows) and `kept` (what the cells hold and keep; `leaves`: now gone)."""
     assert plan.leaving
-    db.register("shape", schema.empty_table())
-    _view(db, "fresh", staged)
-    _view(db, "standing", standing)
+    with_every_column(db, "fresh", schema, staged)
+    with_every_column(db, "standing", schema, standing)
     db.execute(f"CREATE TABLE mine AS SELECT DISTINCT object_id FROM {parquet([wave.pending])}")
     db.execute(f"CREATE TABLE leaving AS SELECT object_id, gone FROM {parquet([plan.leaving])} WHERE wave = $wave",
                {"wave": wave.number})  # fmt: skip
@@ -169,12 +168,6 @@ def _load(
             LEFT JOIN leaving USING (object_id) LEFT JOIN anew USING (partition)
             WHERE coalesce(leaving.gone, true))"""
     )
-
-
-def _view(db: duckdb.DuckDBPyConnection, name: str, files: list[str]) -> None:
-    """A view of the files with every column of the table, null where a file lacks it."""
-    rows = f" UNION ALL BY NAME FROM {parquet(files, by_name=True)}" if files else ""
-    db.execute(f"CREATE VIEW {name} AS FROM shape{rows}")
 
 
 def write_cells(

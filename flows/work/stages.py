@@ -16,6 +16,10 @@ SPARE_CPUS = 2
 a resumed run needs: one for each."""
 
 
+NO_STEPS = "carry over"
+"""The stage of rows in which nothing has to be computed."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What the machines offer, in Ray's logical units."""
@@ -35,8 +39,8 @@ class Pool:
 
 
 def fuse(steps: Sequence[BoundStep]) -> list[Stage]:
-    """Neighbouring links that want the same resources, as one stage each."""
-    stages: list[Stage] = []
+    """Neighbouring links that want the same resources, as one stage each; of no steps, one that hands rows on."""
+    stages: list[Stage] = [] if steps else [Stage(NO_STEPS, (), Resources())]
     for _, group in groupby(links_of(steps), key=_shape):
         links = tuple(group)
         names = list(dict.fromkeys(link.step.name for link in links))

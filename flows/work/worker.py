@@ -55,6 +55,9 @@ class Context:
     columns: tuple[Column, ...]
     fingerprint: str
     fingerprints: dict[str, str]
+    """Of all steps of the pipeline."""
+    makes: dict[str, tuple[str, ...]]
+    """The steps that run, and the columns they make; those of the others are carried over."""
     limits: Limits
     suspects: str
     """URI prefix of the items that were being touched when a worker died."""
@@ -156,19 +159,21 @@ class StageWorker:
 
     def _started(self, block: pa.Table) -> Iterator[Row]:
         """The block's rows as dicts, with the content of their object where a step reads it."""
-        rows = block.to_pylist()
+        rows = [begun(row, self.context) for row in block.to_pylist()]
         limit = self.context.limits.max_bytes
-        wanted = [row["source_uri"] for row in rows if self.stage.fetches and row["size_bytes"] <= limit]
+        fetched = [row for row in rows if self.stage.fetches and row["status"] == Status.OK]
+        wanted = [row["source_uri"] for row in fetched if row["size_bytes"] <= limit]
         contents = storage.read_many(list(dict.fromkeys(wanted)))
         current: str | None = None
         content: bytes | Exception = b""
-        for manifest in rows:
-            row: Row = {**manifest, "status": Status.OK, "seconds": {}}
+        for row in rows:
             uri = row["source_uri"]
-            if self.stage.fetches and row["size_bytes"] > limit:
+            if not self.stage.fetches or row["status"] != Status.OK:
+                pass
+            elif row["size_bytes"] > limit:
                 message = f"the file has {row['size_bytes']:,} bytes, the limit is {limit:,}"
                 reject(row, READ, Reject(Reason.TOO_LARGE, message))
-            elif self.stage.fetches:
+            else:
                 self.journal.rest()  # waiting for the store is nothing an item can be blamed for
                 if uri != current:
                     current, content = uri, next(contents)
@@ -211,7 +216,7 @@ def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
         for field in schema:
             values = [row.get(field.name) for row in rows]
             if pa.types.is_map(field.type):
-                values = [value if value is None else list(value.items()) for value in values]
+                values = [value if value is None else list(dict(value).items()) for value in values]
             try:
                 arrays.append(pa.array(values, field.type))
             except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -221,10 +226,26 @@ def to_table(rows: Sequence[Row], columns: Sequence[Column]) -> pa.Table:
             return pa.table(arrays, schema=schema)
 
 
+def begun(row: Row, context: Context) -> Row:
+    """The row as its first step finds it: new, or with what the steps that do not run have made before."""
+    maps = {name: dict(row.get(name) or ()) for name in ("fingerprints", "step_runs", "seconds")}
+    # Rows from before there was `step_runs` were made by one run.
+    runs = maps["step_runs"] or dict.fromkeys(maps["fingerprints"], row.get("run_id"))
+    carried = {name: run for name, run in runs.items() if name in context.fingerprints and name not in context.makes}
+    made = {name for names in context.makes.values() for name in names}
+    return {
+        **{name: value for name, value in row.items() if name not in made},
+        "status": row.get("status") or Status.OK,
+        "step_runs": carried,
+        "seconds": {name: value for name, value in maps["seconds"].items() if name in carried},
+    }
+
+
 def finish(row: Row, context: Context) -> Row:
     """The row with its provenance."""
     return {
         **row,
+        "step_runs": row["step_runs"] | dict.fromkeys(context.makes, context.run_id),
         "run_id": context.run_id,
         "wave": context.wave,
         "fingerprint": context.fingerprint,

@@ -94,6 +94,12 @@ class BoundStep:
         return dict(zip(own, (column.name for column in self.outputs), strict=True))
 
     @cached_property
+    def makes(self) -> frozenset[str]:
+        """All columns it makes, under the names that other steps read; of a transform the image too."""
+        image = {PIXELS.name, TO_SOURCE.name} if isinstance(self.operator, Transform) else set()
+        return frozenset(image.union(column.name for column in self.outputs))
+
+    @cached_property
     def reads(self) -> frozenset[str]:
         """All columns it reads, those of its `when` included."""
         return frozenset(c.name for c in self.operator.inputs()) | (self.when.columns if self.when else frozenset())
@@ -288,13 +294,12 @@ def reject(row: Row, step: str, result: Reject) -> None:
 def links_of(steps: Sequence[BoundStep]) -> list[Link]:
     """The calls for the steps: models split into their halves, and every working column dropped after its last
     reader, or at once where nobody reads it."""
-    pending = {column.name for column in (BYTES, PIXELS, TO_SOURCE)}
-    pending |= {column.name for step in steps for column in step.outputs if not column.stored}
+    working = {column.name for column in (BYTES, PIXELS, TO_SOURCE)}
+    working |= {column.name for step in steps for column in step.outputs if not column.stored}
+    pending = set(working)
     links: list[Link] = []
     for step in reversed(steps):
-        made = {column.name for column in step.outputs if not column.stored}
-        if isinstance(step.operator, Transform):
-            made |= {PIXELS.name, TO_SOURCE.name}
+        made = step.makes & working
         halves = [("run", made), ("prepare", step.reads)] if isinstance(step.operator, ModelOperator) else []
         for half, touched in halves or [("whole", made | step.reads)]:
             drops = pending & touched

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 
 from swath.flows.pipelines.binding import bind
-from swath.flows.run.plan import blocks
+from swath.flows.run.blocks import blocks
 from swath.flows.work.stages import Cluster, fuse, pools
 from swath.flows.work.wave import Work
 from swath.flows.work.worker import Context
@@ -56,16 +56,18 @@ def make_work(
     bound = bind(Pipeline.model_validate({"name": "small", "steps": steps, "limits": limits}))
     given = pools(fuse(bound.steps), CLUSTER)
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(manifest, folder / "pending.parquet")
+    pending = manifest.append_column("part", pa.array([0] * len(manifest), pa.int32()))
+    pq.write_table(pending, folder / "pending.parquet")
     root = storage.normalize(str(folder))
     parts = 4 * (workers or max(pool.workers for pool in given))
-    cut = blocks(f"{root}/pending.parquet", f"{root}/blocks", -(-len(manifest) // parts))
+    cut = blocks(f"{root}/pending.parquet", 0, f"{root}/blocks", -(-len(manifest) // parts))
     context = Context(
         run_id="run",
         wave=1,
         columns=bound.columns,
         fingerprint=bound.fingerprint,
         fingerprints=bound.fingerprints,
+        makes={step.name: tuple(step.makes) for step in bound.steps},
         limits=bound.pipeline.limits,
         suspects=f"{root}/suspects",
         artifacts=f"{root}/artifacts",

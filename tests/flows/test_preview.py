@@ -39,7 +39,7 @@ def test_a_plan_says_what_a_run_would_do_and_leaves_no_trace(photos: Path, monke
     assert (found.objects, found.items, found.pending, found.unchanged, found.waves, found.cells) == (5, 5, 5, 0, 1, 1)
     assert found.left_aside == {"txt": 1}
     assert found.why == {"new": 5}
-    assert [stage.steps for stage in found.stages] == [["exif", "decode", "assess_quality", "perceptual_hash"]]
+    assert [stage.steps for stage in found.parts[0].stages] == [["exif", "decode", "assess_quality", "perceptual_hash"]]
     assert {"item_id", "sharpness", "phash", "status"} <= set(found.columns)
     assert found.seconds is None
     assert sorted(path.name for path in photos.parent.iterdir()) == ["photos"]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from swath.operators.core.base import BYTES, Item, ItemOperator, Reject
-from swath.schemas.columns import Column
+from swath.schemas.columns import Column, list_of
 from swath.schemas.items import Reason
 
 
@@ -63,3 +63,40 @@ class Number(ItemOperator):
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
         return {"tag": 1}
+
+
+class Twice(ItemOperator):
+    """Of a column of the table, not of the file; lengths that `refuses` divides are rejects."""
+
+    version = 1
+    refuses: int = 0
+    plus: int = 0
+
+    def inputs(self) -> tuple[Column, ...]:
+        return (Column("length", pa.int64(), "Length of the file", "bytes"),)
+
+    def outputs(self) -> tuple[Column, ...]:
+        return (Column("twice", pa.int64(), "Twice the length"),)
+
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        if self.refuses and item["length"] % self.refuses == 0:
+            raise Reject(Reason.CORRUPT, f"{self.refuses} divides {item['length']}")
+        return {"twice": 2 * item["length"] + self.plus}
+
+
+class Group(ItemOperator):
+    """A nested value of a column of the table: what is carried over must come through as it was."""
+
+    version = 1
+    step: int = 1
+
+    def inputs(self) -> tuple[Column, ...]:
+        return (Column("length", pa.int64(), "Length of the file", "bytes"),)
+
+    def outputs(self) -> tuple[Column, ...]:
+        parts = list_of(Column("at", pa.float32(), "Place"), Column("text", pa.string(), "What stands there"))
+        return (Column("parts", parts, "Parts of the file"), Column("rest", pa.binary(), "The rest"))
+
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        parts = [{"at": i / 3, "text": str(i) if i % 2 else None} for i in range(0, item["length"], self.step)]
+        return {"parts": parts, "rest": bytes([item["length"] % 256])}
