@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
-
 from swath.infra import storage
 from swath.schemas.errors import RunLocked, StorageUnavailable
 
@@ -127,18 +125,19 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 def _is_dead(lock: dict[str, Any]) -> bool:
     """Whether its owner was a process that this machine would see, and does not. A process id is used again, a start
-    time is not; it moves by a second when the clock is set."""
+    time is not."""
     machine = _machine()
-    return machine is not None and lock["machine"] == machine and abs(_started(lock["pid"]) - lock["started"]) > 2
+    return machine is not None and lock["machine"] == machine and _started(lock["pid"]) != lock["started"]
 
 
-def _started(pid: int) -> float:
-    """When the process started, in seconds since the epoch; 0 where there is none or only its corpse."""
+def _started(pid: int) -> int:
+    """When the process started, in the kernel's ticks since the boot, which no clock that is set can move; 0 where
+    there is none or only its corpse."""
     try:
-        process = psutil.Process(pid)
-        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
-        return 0.0
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if state in (b"Z", b"X") else int(fields[18])
 
 
 def _machine() -> str | None:

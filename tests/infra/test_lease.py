@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +59,21 @@ def test_the_lock_of_a_killed_process_of_this_machine_is_taken_at_once(lock: str
     process.join(30)
     with Lease(lock, "r1") as lease:
         assert lease.held()
+
+
+def test_a_clock_that_is_set_makes_no_living_owner_dead(warehouse: str, tmp_path: Path) -> None:
+    """The kernel tells the time of the boot by the clock; here a namespace has one that was set back by a minute."""
+    uri, stat = storage.join(warehouse, "lock.json"), tmp_path / "stat"
+    told = Path("/proc/stat").read_text()
+    stat.write_text(re.sub(r"btime (\d+)", lambda found: f"btime {int(found[1]) - 60}", told))
+    code = "import sys; from swath.infra.lease import Lease\nwith Lease(sys.argv[1], 'second'): print('taken')"
+    shell = 'mount --bind "$1" /proc/stat && exec "$2" -c "$3" "$4"'
+    with Lease(uri, "first"):
+        words = ["unshare", "--mount", "sh", "-c", shell, "sh", str(stat), sys.executable, code, uri]
+        second = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    if "permitted" in second.stderr or "permission denied" in second.stderr:
+        pytest.skip("no file can be mounted over /proc/stat here")
+    assert "RunLocked" in second.stderr, second.stdout + second.stderr
 
 
 def test_the_lock_of_a_sleeping_process_is_taken_when_it_expires_and_the_sleeper_sees_it(warehouse: str) -> None:
