@@ -41,8 +41,8 @@ def moment(lake: Lake, tables: Collection[str], text: str) -> Moment:
     then = {table: found for table, kept in histories.items() if (found := _at(table, kept, at)) is not None}
     if not then and not own:
         first = min((kept[0].at for kept in histories.values()), default=None)
-        said = f"the first publish was at {_said(first)}" if first else "nothing has been published yet"
-        raise ConfigurationError(f"at {_said(at)} there was nothing in {lake.warehouse}: {said}")
+        first_said = f"the first publish was at {said(first)}" if first else "nothing has been published yet"
+        raise ConfigurationError(f"at {said(at)} there was nothing in {lake.warehouse}: {first_said}")
     return Moment(at, {**then, **own})
 
 
@@ -65,12 +65,12 @@ def _at(table: str, kept: Sequence[Snapshot], at: datetime) -> int | None:
     later = next((place for place, snapshot in enumerate(kept) if snapshot.at > at), len(kept))
     before = kept[later - 1].number if later else 0
     if later < len(kept) and kept[later].number != before + 1:  # what stood then is not kept
-        raise ConfigurationError(f"table {table} as of {_said(at)} has expired{_oldest(kept[later:])}")
+        raise ConfigurationError(f"table {table} as of {said(at)} has expired{_oldest(kept[later:])}")
     return kept[later - 1].id if later else None
 
 
 def _oldest(kept: Sequence[Snapshot]) -> str:
-    return f"; the next that is kept is of {_said(kept[0].at)}" if kept else ""
+    return f"; the next that is kept is of {said(kept[0].at)}" if kept else ""
 
 
 def _time(text: str) -> datetime:
@@ -87,5 +87,6 @@ def _time(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _said(at: datetime) -> str:
+def said(at: datetime) -> str:
+    """A time as people read it."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
