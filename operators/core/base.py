@@ -202,5 +202,18 @@ def must_be_image(pixels: Any, to_input: Any) -> None:
 
 
 def configuration(operator: Operator) -> dict[str, Any]:
-    """Everything that decides results, as plain JSON values: no resources."""
-    return operator.model_dump(mode="json", exclude={"resources"})
+    """Everything that decides results, as plain JSON values: no resources. The same in every process."""
+    left = {"resources"}
+    plain: dict[str, Any] = _ordered(operator.model_dump(exclude=left), operator.model_dump(mode="json", exclude=left))
+    return plain
+
+
+def _ordered(value: Any, plain: Any) -> Any:
+    """The plain form of a value, with its sets sorted: those of texts have another order in every process."""
+    if isinstance(value, dict):
+        return {key: _ordered(*pair) for key, *pair in zip(plain, value.values(), plain.values(), strict=True)}
+    if isinstance(value, set | frozenset):
+        return sorted(plain, key=repr)
+    if isinstance(value, list | tuple):
+        return [_ordered(*pair) for pair in zip(value, plain, strict=True)]
+    return plain

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -378,3 +381,15 @@ def test_what_is_not_there_cannot_be_left_out(name: str, message: str) -> None:
 def test_a_bare_on_or_no_is_a_text_as_in_yaml_1_2() -> None:
     loaded = parse("name: on\ndoc: no\nsteps:\n  - decode\ntable: {publish: run}\n")
     assert (loaded.pipeline.name, loaded.pipeline.doc) == ("on", "no")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_pipeline_has_the_same_fingerprint_in_every_process(name: str) -> None:
+    script = f"from swath.flows.pipelines.binding import bind, load; print(bind(load({name!r})).fingerprint)"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert said == {f"{bind(load(name)).fingerprint}\n".encode()}
