@@ -36,6 +36,8 @@ OPTIONS = {"SWATH_WAREHOUSE", "SWATH_RAY", "SWATH_DEBUG"}
 """Variables that stand for options of a command; no worker reads them."""
 START_S = 120
 """How long a worker may take until its socket is there."""
+ANSWER_S = 1800
+"""How long a worker may take to judge a wave, and those that were asked for before; one that hangs is left."""
 HELLO_S = 5
 """How long a warm worker may take to say who it is; it does so beside an audit, too."""
 STOP_S = 5
@@ -76,7 +78,7 @@ class AuditClient:
         return self._warm or self._folder / "audit.sock"
 
     def audit(self, request: AuditRequest) -> AuditReport:
-        """Has the wave judged. Raises what the audit raised, and RunFailed where two workers died of it."""
+        """Has the wave judged. Raises what the audit raised, and RunFailed where two workers died of it or hung."""
         asked = {"audit": request.model_dump(mode="json")}
         try:
             answer = self._ask(asked)
@@ -87,7 +89,7 @@ class AuditClient:
             try:
                 answer = self._ask(asked)
             except (OSError, EOFError) as error:
-                raise RunFailed(f"the audit worker died twice; its last words: {self._last_words()}") from error
+                raise RunFailed(f"the audit worker died or hung twice; its last words: {self._last_words()}") from error
         if "error" in answer:
             kind = getattr(errors, answer["error"], SwathError)
             raise kind(answer["text"])
@@ -138,6 +140,7 @@ class AuditClient:
                         raise
                     time.sleep(0.05)
                     continue
+                connection.settimeout(ANSWER_S)
                 return _exchange(connection, message)
 
     def _last_words(self) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -553,6 +554,21 @@ def test_a_worker_that_was_killed_is_started_again_once(wave: Wave, client: Audi
     psutil.Process(first).kill()
     assert client.audit(wave.request()).success
     assert client.pid not in (None, first)
+
+
+def test_a_worker_that_hangs_is_left_for_another_one(
+    wave: Wave, client: AuditClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.audit(wave.request()).success
+    assert client.pid is not None
+    hung = psutil.Process(client.pid)
+    hung.suspend()
+    patience = "swath.flows.audit.worker.ANSWER_S"
+    monkeypatch.setattr(patience, 5)
+    later = threading.Timer(2, monkeypatch.setattr, (patience, 250))  # when it has been asked, and no other is there
+    later.start()
+    assert client.audit(wave.request()).success
+    assert not hung.is_running()
 
 
 def test_a_worker_that_dies_again_and_again_fails_the_run(
