@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from swath.flows.backfill.cli import app as backfill
 from swath.flows.console.command import (
     busy,
     check_reason,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(review, name="review")
 app.add_typer(history)
+app.add_typer(backfill)
 app.add_typer(upkeep)
 
 

@@ -38,6 +38,15 @@ class Settings(BaseSettings):
     """How long an object store that does not answer is tried again, in seconds."""
     storage_attempts: int = Field(default=20, ge=1)
     """How often it is tried within that time."""
+    concurrency_limit: str = "swath"
+    """Prefect's global concurrency limit from which every run, and every partition of a backfill, takes a slot."""
+    concurrency_slots: int = Field(default=4, ge=1)
+    """Its size where the server has no such limit yet; afterwards it is changed there."""
+    core_hour_price: float | None = Field(default=None, ge=0)
+    gpu_hour_price: float | None = Field(default=None, ge=0)
+    """What `swath backfill --dry-run` reckons costs with, in a currency of your own."""
+    webhook_url: str | None = Field(default=None, repr=False)
+    """Where the failure of a run that Prefect drives is told, as JSON whose `text` is a sentence."""
     s3_endpoint: str | None = Field(
         default=None,
         validation_alias=AliasChoices("SWATH_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),

@@ -29,6 +29,8 @@ LOOPBACK = "127.0.0.1"
 PATIENCE_SECONDS = 120
 MARK = "_SWATH_SERVICES_OF"
 """Variable that holds the state folder in every process of its services."""
+OWN_SERVER = "_SWATH_PREFECT_OF_A_RUN"
+"""Variable that is set where the Prefect server serves one run only, so that nothing is shared through it."""
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
@@ -133,6 +135,8 @@ def prefect_server() -> Iterator[str]:
     service = own or service
     assert service is not None
     places = {"PREFECT_HOME": str(_prefect_home()), "PREFECT_API_URL": service["api"]}
+    if own:
+        places[OWN_SERVER] = "1"
     try:
         with _environment(QUIET | places):
             yield str(service["api"])
@@ -203,6 +207,8 @@ def _start_prefect(parent: int | None = None) -> dict[str, Any]:
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_UI_API_URL": f"{url}/api",
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+        # Slots of a concurrency limit that a killed run held come back, also where the server was killed with it.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     command = [sys.executable, "-P", "-m", "swath.flows.local.prefect_host", "--port", str(port)]
     if parent:

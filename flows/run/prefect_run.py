@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from swath.flows.console.report import human_seconds
 from swath.flows.local import services
 from swath.flows.run.driver import Driver
+from swath.flows.run.notify import on_failure
 from swath.flows.run.records import Record, scrubbed
+from swath.flows.run.reporter import Reporter
 from swath.infra import storage
+from swath.infra.settings import settings
 from swath.schemas.checks import AuditReport
 from swath.schemas.errors import AuditFailed
 
+LEASE_S = 60.0
+"""A slot of a run that was killed is free again after this time; Prefect allows no less."""
+PROGRESS_S = 3.0
+"""How often the progress of a run is told."""
 CELLS = 200
 """Rows of a table artifact; the UI shows no more with comfort, and the view `checks` has them all."""
 FLUSH_SECONDS = 5
@@ -37,8 +45,10 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
 
     def swath_run(run_id: str, pipeline: str, source: str, warehouse: str) -> str:
         """Manifest, plan, waves, audit, publish."""
+        driver.reporter = Progressing(driver.reporter, artifact_key(driver.record.pipeline), f"Run {run_id}")
         try:
-            outcome.append(steps(driver, call))
+            with slot():
+                outcome.append(steps(driver, call))
         except BaseException as error:
             with suppress(Exception):  # the run's own error is what counts
                 publish_artifacts(driver, error)
@@ -54,14 +64,93 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
         description="Images of a source through a pipeline, audited, into its table.",
         persist_result=False,
         validate_parameters=False,
+        on_failure=[on_failure],
     )
     services.await_prefect()
     with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}):
         try:
             named(swath_run)(record.run_id, record.pipeline, record.source, driver.runs.warehouse)
         finally:
-            _flush()
+            flush()
     return outcome[0]
+
+
+@contextmanager
+def slot() -> Iterator[None]:
+    """Holds a slot of the concurrency limit that all runs on a Prefect server share; waits until there is one.
+
+    The limit is made where it is missing. Without it where the server is this run's own.
+    """
+    if services.OWN_SERVER in os.environ:
+        yield
+        return
+    from prefect.concurrency.sync import concurrency
+
+    name = settings().concurrency_limit
+    ensure_limit(name, settings().concurrency_slots)
+    # A run goes on where the server is down for a while: tables are safe without a slot.
+    with concurrency(name, occupy=1, lease_duration=LEASE_S, strict=False):
+        yield
+
+
+def ensure_limit(name: str, slots: int) -> None:
+    """Makes the global concurrency limit where the server has none of that name; one that is there stays as it is."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(name)
+        except ObjectNotFound:
+            with suppress(ObjectAlreadyExists, PrefectHTTPStatusError):  # somebody else was first
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
+
+
+class Progressing:
+    """A reporter that also moves a progress artifact of the flow run, by the items of the last stage."""
+
+    def __init__(self, inner: Reporter, key: str, what: str) -> None:
+        self._inner, self._key, self._what = inner, f"{key}-progress", what
+        self._artifact: Any = None
+        self._last, self._items, self._done = "", 0, 0
+        self._said = time.monotonic()
+
+    def phase(self, name: str, detail: str = "") -> None:
+        self._inner.phase(name, detail)
+        self._tell(force=name == "publish")
+
+    def expect(self, stages: list[str], items: int) -> None:
+        self._inner.expect(stages, items)
+        self._last, self._items = stages[-1], items
+        if self._artifact is None:
+            from prefect.artifacts import create_progress_artifact
+
+            with suppress(Exception):  # its table and record say more
+                self._artifact = create_progress_artifact(0.0, key=self._key, description=self._what)
+
+    def advance(self, stage: str, items: int, rejects: int) -> None:
+        self._inner.advance(stage, items, rejects)
+        self._done += items if stage == self._last else 0
+        self._tell()
+
+    def _tell(self, force: bool = False) -> None:
+        if self._artifact is None or not (force or time.monotonic() - self._said >= PROGRESS_S):
+            return
+        from prefect.artifacts import update_progress_artifact
+
+        self._said = time.monotonic()
+        with suppress(Exception):
+            update_progress_artifact(self._artifact, progress=percent(self._done, self._items))
+
+
+def percent(done: int, of: int) -> float:
+    return round(min(100.0, 100.0 * done / of), 1) if of else 100.0
+
+
+def artifact_key(pipeline: str) -> str:
+    """One key a pipeline: the UI shows its runs as versions of the same artifact."""
+    return re.sub("[^a-z0-9]+", "-", pipeline.lower()).strip("-") or "run"
 
 
 def publish_artifacts(driver: Driver, error: BaseException | None = None) -> None:
@@ -74,8 +163,7 @@ def publish_artifacts(driver: Driver, error: BaseException | None = None) -> Non
     for one in judged.values():
         for reason, count in one.settled.reasons.items():
             reasons[reason] = reasons.get(reason, 0) + count
-    # One key a pipeline: the UI shows its runs as versions of the same artifact.
-    key = re.sub("[^a-z0-9]+", "-", record.pipeline.lower()).strip("-") or "run"
+    key = artifact_key(record.pipeline)
     of_run = f"of run {record.run_id}"
     create_markdown_artifact(summary(record, error), key=f"{key}-summary", description=f"What came out {of_run}")
     if reasons:
@@ -125,7 +213,7 @@ def summary(record: Record, error: BaseException | None = None) -> str:
     return "\n".join(lines)
 
 
-def _flush() -> None:
+def flush() -> None:
     """Sends what Prefect's client has not sent yet: its server may be gone when the interpreter would do so."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker

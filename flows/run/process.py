@@ -54,6 +54,7 @@ def resume(
     *,
     prefect: bool,
     ray: str | None = None,
+    share: int = 1,
     audit_socket: Path | None = None,
 ) -> Record:
     """What a run that was killed or failed has not done yet; the latest such run where none is named."""
@@ -64,8 +65,7 @@ def resume(
     _refuse_undone(record)
     if record.status in (State.PUBLISHED, State.NOTHING, State.DISCARDED):
         raise ConfigurationError(f"run {record.run_id} is {record.status}; there is nothing to resume")
-    if ray:
-        record.request = record.request.model_copy(update={"ray": ray})
+    record.request = record.request.model_copy(update={"share": share} | ({"ray": ray} if ray else {}))
     record.status, record.error, record.finished_at = State.RUNNING, None, None
     return _hold(runs, record, reporter, prefect, audit_socket, drive)
 
@@ -186,6 +186,8 @@ def _hold(
             raise AuditFailed(f"{failure}. {_what_now(driver)}") from None
         except BaseException as error:
             text = str(error) if isinstance(error, SwathError) else f"{type(error).__name__}: {error}"
+            if not isinstance(error, Exception):  # Ctrl-C, or a signal that Prefect made an exception of
+                text = f"it was stopped ({text.strip(': ')})"
             if lease.held():  # else another driver has taken over, and the record is its own
                 with suppress(SwathError, OSError):  # the first error says more
                     driver.end(State.FAILED, text[:2000])

@@ -68,6 +68,13 @@ def start(address: str) -> bool:
     return True
 
 
+def address() -> str:
+    """Where the head of the cluster is that this process has joined."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
 def stop() -> None:
     """Leaves the cluster, ending it where this process started it."""
     import ray

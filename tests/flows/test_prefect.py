@@ -92,12 +92,13 @@ def test_results_are_artifacts_with_readable_keys(told: dict[str, Any]) -> None:
         {one["key"]: one for one in told["artifacts"] if one["flow_run_id"] == run["id"] and one["key"]}
         for run in told["flow_runs"]
     )
-    assert set(good) == {"photos-summary", "photos-audit", "photos-docs"}
+    assert set(good) == {"photos-summary", "photos-audit", "photos-docs", "photos-progress"}
     assert set(bad) == {*good, "photos-rejects"}
     assert all(record.run_id in artifact["description"] for artifact in good.values())
     assert "## photos: published" in good["photos-summary"]["data"]
     assert f"`{record.run_id}`" in good["photos-summary"]["data"]
     assert {"result", "check", "observed", "expected"} <= set(json.loads(good["photos-audit"]["data"])[0])
+    assert float(good["photos-progress"]["data"]) == 100
     assert "wave-00001.html" in good["photos-docs"]["data"]
     assert json.loads(bad["photos-rejects"]["data"])[0]["items"] == 6
     assert "held back by its audit" in bad["photos-summary"]["data"]
