@@ -272,30 +272,40 @@ class Undoing:
         }
 
     def _unfit(self, before: dict[Cell, list[DataFile]]) -> list[tuple[str, int, bool]]:
-        """The cells whose earlier files hold what should not stand there now, and whether it should not stand in their
-        partition at all: rows of runs that were rolled back, of objects that are elsewhere by now, of other buckets."""
-        files = [(file, self._changed_by[cell][0]) for cell, files in before.items() for file in files]
-        if not files:
+        """The cells that should not get their earlier files back, and whether their partition as a whole should not:
+        rows of runs that were rolled back, or of objects that are elsewhere by now, would come, or others' would go."""
+        if not before:
             return []
-        partitions = {file.cell.partition for file, _ in files}
+        cells = pa.table([[cell.partition for cell in before], [cell.bucket for cell in before]],
+                         pa.schema([("partition", pa.string()), ("bucket", pa.int32())]))  # fmt: skip
+        self.db.register("cells", cells)
+        partitions = {cell.partition for cell in before}
         now = _paths(file for cell, held in self.now.items() if cell.partition in partitions for file in held)
-        none = "SELECT NULL::VARCHAR AS object_id, NULL::VARCHAR AS partition, NULL::INTEGER AS bucket WHERE false"
+        files = [(file, self._changed_by[cell][0]) for cell, files in before.items() for file in files]
+        none = "SELECT NULL::VARCHAR AS {}, NULL::VARCHAR AS partition, NULL::INTEGER AS bucket WHERE false"
         here = f"SELECT DISTINCT object_id, partition, bucket FROM {parquet(now)} ANTI JOIN mine USING (object_id)"
+        stood = self._removed(files, "object_id, r.run_id, partition, bucket") if files else none.format(
+            "object_id, NULL::VARCHAR AS run_id, NULL::BIGINT AS snapshot")  # fmt: skip
         return self.db.execute(
-            f"""WITH here AS ({here if now else none}),
-            stood AS ({self._removed(files, "object_id, run_id, partition, bucket")}),
-            judged AS (
+            f"""WITH here AS ({here if now else none.format("object_id")}), stood AS ({stood}),
+            comes AS (
                 SELECT s.partition, s.bucket,
                        undone.run_id IS NOT NULL OR (back.object_id IS NULL AND here.object_id IS NULL)
                            AS in_any_layout,
-                       {bucket_of("layout.buckets", "s.object_id")} <> s.bucket
-                           OR (back.object_id IS NULL AND here.bucket <> s.bucket) AS in_this_layout
+                       back.object_id IS NULL AND here.bucket <> s.bucket
+                           OR {bucket_of("layout.buckets", "s.object_id")} <> s.bucket AS in_this_layout
                 FROM stood AS s
                 LEFT JOIN back ON (back.object_id, back.snapshot) = (s.object_id, s.snapshot)
                 LEFT JOIN here ON (here.object_id, here.partition) = (s.object_id, s.partition)
                 LEFT JOIN undone ON undone.run_id = s.run_id
-                LEFT JOIN layout ON layout.partition = s.partition)
-            SELECT partition, bucket, bool_or(in_any_layout) FROM judged
+                LEFT JOIN layout ON layout.partition = s.partition),
+            goes AS (
+                SELECT h.partition, h.bucket,
+                       s.object_id IS NULL AS in_any_layout, s.bucket <> h.bucket AS in_this_layout
+                FROM (FROM here SEMI JOIN cells USING (partition, bucket)) AS h
+                LEFT JOIN (SELECT DISTINCT object_id, partition, bucket FROM stood) AS s
+                ON (s.object_id, s.partition) = (h.object_id, h.partition))
+            SELECT partition, bucket, bool_or(in_any_layout) FROM (FROM comes UNION ALL FROM goes)
             WHERE in_any_layout OR coalesce(in_this_layout, false) GROUP BY ALL"""
         ).fetchall()
 
