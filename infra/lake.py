@@ -221,7 +221,8 @@ class Lake:
         with self._errors():
             by_run: dict[str, dict[int, int]] = {}
             for one in self.snapshots(name):  # all: the chain that tells who published is cut where one is missing
-                if (run_id := one.summary.get(commits.RUN)) in runs and run_id is not None:
+                run_id = one.summary.get(commits.RUN, "")
+                if run_id.partition("/")[0] in runs:  # its rollback is called RUN/rollback
                     by_run.setdefault(run_id, {})[int(one.summary[commits.WAVE])] = one.id
             for run_id, waves in by_run.items():
                 marked = set(storage.list_names(self._markers(name, run_id)))

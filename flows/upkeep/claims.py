@@ -10,7 +10,7 @@ from typing import Any
 from swath.flows.run.records import Runs, State
 from swath.infra import storage
 
-FINISHED = (State.PUBLISHED, State.NOTHING, State.DISCARDED)
+FINISHED = (State.PUBLISHED, State.NOTHING, State.DISCARDED, State.ROLLED_BACK)
 EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -21,11 +21,14 @@ class Claims:
     finished: dict[str, datetime]
     """Run to its end: it wants nothing of what it staged."""
     unfinished: dict[str, datetime]
-    """Run to its start. One whose record cannot be read counts as unfinished since ever."""
+    """Run to its start. One whose record cannot be read counts as unfinished since ever, one without any since now."""
     snapshots: frozenset[int]
     """Those that unfinished runs were planned from."""
     since: datetime | None
     """Start of the first run of which is not known yet from which snapshot it is planned: from then on, any."""
+
+    backfills: dict[str, datetime]
+    """Backfill that is done to its end."""
 
     @property
     def runs(self) -> set[str]:
@@ -42,12 +45,15 @@ def claims(warehouse: str) -> Claims:
     runs = Runs(warehouse)
     finished: dict[str, datetime] = {}
     unfinished: dict[str, datetime] = {}
-    names = runs.names()
+    names, now = runs.names(), datetime.now(UTC)
     contents = storage.read_many(storage.join(runs.folder(name), "run.json") for name in names)
     for name, content in zip(names, contents, strict=True):
-        if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+        if isinstance(content, FileNotFoundError):  # no run, or one that is just being made
+            unfinished[name] = now
+            continue
+        if isinstance(content, Exception):
             raise content
-        record = _parsed(content if isinstance(content, bytes) else b"")
+        record = _parsed(content)
         if record.get("status") in list(FINISHED):
             finished[name] = _moment(record.get("finished_at"))
         else:
@@ -57,9 +63,16 @@ def claims(warehouse: str) -> Claims:
     for name, started in unfinished.items():
         told = [_read(storage.join(runs.folder(name), file)) for file in ("manifest.json", "plan.json")]
         snapshots |= {one["snapshot_id"] for one in told if one.get("snapshot_id") is not None}
-        if not told[0]:
+        if "snapshot_id" not in told[0]:
             unknown.append(started)
-    return Claims(finished, unfinished, frozenset(snapshots), min(unknown, default=None))
+    return Claims(finished, unfinished, frozenset(snapshots), min(unknown, default=None), _backfills(runs.warehouse))
+
+
+def _backfills(warehouse: str) -> dict[str, datetime]:
+    folder = storage.join(warehouse, "_swath", "backfills")
+    names = [name.rstrip("/") for name in storage.list_names(folder)]
+    ends = {name: _read(storage.join(folder, name, "backfill.json")).get("finished_at") for name in names}
+    return {name: _moment(end) for name, end in ends.items() if end}
 
 
 def _read(uri: str) -> dict[str, Any]:

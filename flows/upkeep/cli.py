@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -52,10 +53,13 @@ def maintain(
     from swath.flows.upkeep.maintain import Policy, lift_retention, maintain
     from swath.flows.upkeep.report import print_report
     from swath.flows.upkeep.retention import parse
+    from swath.schemas.errors import ConfigurationError
 
     rules = retention or []
     if "off" in rules:
-        lift_retention(warehouse, tuple(table or ()), rules)
+        if len(rules) > 1 or dry_run:
+            raise ConfigurationError("--retention off stands alone: it lets runs take all partitions again")
+        lift_retention(warehouse, tuple(table or ()))
         rules = []
     policy = Policy(
         tables=tuple(table or ()),
@@ -74,3 +78,56 @@ def maintain(
         print(report.model_dump_json(indent=1))
     else:
         print_report(out, report)
+
+
+@app.command(
+    epilog=examples(
+        "swath forget s3://inbox/2026/jane-doe.pdf",
+        "swath forget ./scans/jane-doe.pdf --yes --json",
+        "swath forget ./scans/jane-doe.pdf --lift",
+    )
+)
+def forget(
+    uri: Annotated[list[str], typer.Argument(help="The object's file, as `source_uri` has it; several may be given.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="Let runs take it again. Brings nothing back.")] = False,
+    warehouse: Warehouse = HOUSE,
+    as_json: Json = False,
+) -> None:
+    """Erase an object everywhere in a warehouse, for good, and prove it: rows, older snapshots that hold it, artifacts,
+    decisions, staging, manifests, records. Runs leave it out from then on. The file itself is left to you."""
+    import sys
+
+    from swath.flows.upkeep import leave_out
+    from swath.flows.upkeep.forget import find
+    from swath.flows.upkeep.forget import forget as erase
+    from swath.flows.upkeep.report import print_forgotten
+    from swath.flows.upkeep.sought import uri_of
+    from swath.infra import storage
+    from swath.schemas.errors import ConfigurationError
+
+    house = storage.normalize(warehouse)
+    if lift:
+        count = leave_out.lift(house, [uri_of(one) for one in uri])
+        print(json.dumps({"lifted": count})) if as_json else out.print(f"{count} of {len(uri)} were left out")
+        return
+    with busy("looking for it"):
+        found = find(house, uri)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigurationError("what is forgotten does not come back; --yes says that you know")
+        rows = sum(table.rows for table in found.tables.values())
+        snapshots = sum(len(table.snapshots) for table in found.tables.values())
+        out.print(
+            f"{len(found.objects)} objects, {len(found.items)} items, {rows:,} rows in {len(found.tables)} tables; "
+            f"up to {snapshots:,} snapshots hold it and will expire. The file itself stays where it is."
+        )
+        typer.confirm("Erase all that, for good?", abort=True)
+    with busy("erasing it, and looking through every file"):
+        outcome = erase(house, found)
+    if as_json:
+        print(json.dumps({**outcome.model_dump(mode="json"), "done": outcome.done}, indent=1))
+    else:
+        print_forgotten(out, outcome)
+    if not outcome.done:
+        raise typer.Exit(1)

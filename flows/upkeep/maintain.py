@@ -17,7 +17,7 @@ from swath.flows.upkeep import retention, sweep
 from swath.flows.upkeep.claims import Claims, claims
 from swath.flows.upkeep.report import Action, Report, Size, sizes
 from swath.flows.upkeep.rewrite import TARGET_BYTES, Rewritten, rewrite
-from swath.flows.upkeep.walk import Found, is_temporary, kind_of, walk
+from swath.flows.upkeep.walk import Found, is_temporary, kind_of, opened, walk
 from swath.infra.crash import crash_point
 from swath.infra.lake import Cell, DataFile, Lake, Snapshot, Stale
 from swath.schemas.errors import ConfigurationError
@@ -155,16 +155,17 @@ class Upkeep:
                 self.kept.append(f"tables/{table}: no such table in the catalog; its files are left alone")
             elif not self.policy.tables or table in self.policy.tables:
                 doomed = sweep.orphans(self.lake, table, files, held, expired.get(table, ()), self.kept)
+                if not self.policy.dry_run:
+                    doomed = sweep.delete_orphans(self.lake, table, doomed)
                 for what, kind in (("orphans", "data"), ("metadata", "metadata")):
-                    part = [one for one in doomed if kind_of(one.path) == kind]
-                    self._did(sweep.delete(what, part, self.policy.dry_run, table))
+                    self._did(sweep.deleted(what, [one for one in doomed if kind_of(one.path) == kind], table=table))
         if self.policy.tables:
             return
         for what, doomed in sweep.leftovers(by_kind["runs"], held, self.now, self.policy.manifests_older_than).items():
-            self._did(sweep.delete(what, doomed, self.policy.dry_run))
+            self._did(sweep.deleted(what, doomed, self.policy.dry_run))
         orphans = sweep.artifacts(self.lake, by_kind["artifacts"], held, expired, self.kept)
-        self._did(sweep.delete("artifacts", orphans, self.policy.dry_run))
-        self._did(sweep.delete("temporary", by_kind["temporary"], self.policy.dry_run))
+        self._did(sweep.deleted("artifacts", orphans, self.policy.dry_run))
+        self._did(sweep.deleted("temporary", by_kind["temporary"], self.policy.dry_run))
 
     def _did(self, action: Action | None) -> None:
         if action:
@@ -216,7 +217,7 @@ def maintain(warehouse: str, policy: Policy, now: datetime | None = None) -> Rep
 
     Raises ConfigurationError for a table that is not there, Conflict or RunLocked where runs leave no gap.
     """
-    lake = Lake(warehouse)
+    lake = opened(warehouse)
     known = lake.tables()
     if missing := [name for name in policy.tables if name not in known]:
         raise ConfigurationError(f"there is no table {missing[0]!r} in {lake.warehouse}; there are {', '.join(known)}")
@@ -242,11 +243,9 @@ def maintain(warehouse: str, policy: Policy, now: datetime | None = None) -> Rep
     )
 
 
-def lift_retention(warehouse: str, tables: Collection[str], rules: Collection[str]) -> None:
-    """From here on runs take again what `--retention` had them leave out."""
-    if len(rules) > 1:
-        raise ConfigurationError("--retention off stands alone: it lets runs take all partitions again")
-    lake = Lake(warehouse)
+def lift_retention(warehouse: str, tables: Collection[str]) -> None:
+    """From here on runs take again what a retention had them leave out."""
+    lake = opened(warehouse)
     for table in tables or lake.tables():
         retention.lift(lake.warehouse, table)
 

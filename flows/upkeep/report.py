@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -11,6 +12,9 @@ from rich.markup import escape
 from swath.flows.console.report import listing, show
 from swath.flows.upkeep.units import human_bytes
 from swath.flows.upkeep.walk import Found, kind_of
+
+if TYPE_CHECKING:
+    from swath.flows.upkeep.forget import Forgotten
 
 KINDS = {
     "data": "files of rows, those of older snapshots too",
@@ -88,6 +92,25 @@ def print_report(console: Console, report: Report) -> None:
         console.print("nothing to do", soft_wrap=True)
     for text in report.kept:
         console.print(f"[dim]kept:[/] {escape(text)}", soft_wrap=True)
+
+
+def print_forgotten(console: Console, outcome: Forgotten) -> None:
+    erased = [f"{sum(outcome.rows.values()):,} rows"]
+    erased += [f"{count:,} snapshots of {escape(table)}" for table, count in outcome.snapshots.items()]
+    erased += [f"{outcome.artifacts:,} artifacts", f"{outcome.deleted:,} files"]
+    console.print(f"erased: {', '.join(erased)}; {outcome.rewritten:,} files written anew without it", soft_wrap=True)
+    looked = outcome.looked
+    for name, size in (("Parquet", looked.parquet), ("manifests", looked.avro), ("others", looked.others)):
+        console.print(f"looked through {size.files:,} {name} ({human_bytes(size.bytes)})", soft_wrap=True)
+    for text in [*outcome.left, *looked.unread]:
+        console.print(f"[red]left:[/] {escape(text)}", soft_wrap=True)
+    if outcome.done:
+        console.print("[green]nothing of it is left in the warehouse[/]; runs leave it out from now on", soft_wrap=True)
+    console.print(
+        "[dim]not looked at: the source, exports elsewhere, older versions and backups that the store keeps, Prefect's "
+        "database[/]",
+        soft_wrap=True,
+    )
 
 
 def _counts(before: Size, after: Size) -> tuple[str, str, str, str]:

@@ -47,7 +47,7 @@ def parse(text: str, today: date) -> Rule:
     `site=test/*`: all of them. Raises ConfigurationError."""
     match = _RULE.fullmatch(text.strip())
     if match is None:
-        if "=" in text and not re.search(r"[<>\s]", text) and text.strip("*/"):
+        if re.fullmatch(r"[^<>\s]*[^<>\s/]=[^<>\s/][^<>\s]*", text):
             return Rule(text)
         raise ConfigurationError(
             f"{text!r} is no retention; write dt<2026-01-01, dt>400d, 'site=a/*: dt>90d' or 'site=test/*'"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from swath.flows.duck import parquet, scratch
 from swath.flows.upkeep.claims import Claims
 from swath.flows.upkeep.report import Action
+from swath.flows.upkeep.units import human_bytes
 from swath.flows.upkeep.walk import Found
 from swath.infra import storage
 from swath.infra.lake import Lake
@@ -20,6 +21,8 @@ from swath.infra.lake import Lake
 DAY = timedelta(days=1)
 """Nothing younger is swept: somebody may just be about to refer to it."""
 THREADS = 8
+CHUNK = 1_000
+"""Files that are deleted while publishing waits."""
 _METADATA = re.compile(r"(\d+)-[^/]*\.metadata\.json")
 _ARTIFACT = re.compile(r"([0-9a-f]{32})-([^./]+)[^/]*")
 
@@ -35,9 +38,7 @@ def orphans(
         named.by_snapshot.pop(snapshot_id, None)
         named.metadata.pop(snapshot_id, None)
     alive = named.all()
-    if not named.heads:
-        return []
-    newest = max(_version(uri) for uri in named.heads)
+    newest = max((_version(uri) for uri in named.heads), default=-1)
     doomed = []
     for one in found:
         _, _, folder, *rest = one.path.split("/")
@@ -55,22 +56,39 @@ def orphans(
         doomed.append(one)
     for run_id, size in sorted(held.items()):
         kept.append(
-            f"{size:,} bytes that run {run_id} has staged and not published; "
+            f"{human_bytes(size)} that run {run_id} has staged and not published; "
             f"`swath resume {run_id}` or `swath discard --run {run_id}`"
         )
     return doomed
 
 
+def delete_orphans(lake: Lake, table: str, doomed: Sequence[Found]) -> list[Found]:
+    """Deletes files of a table, some at a time while nobody publishes, and returns those that it has: a rollback may
+    have put back in the meantime what no snapshot named before."""
+    deleted: list[Found] = []
+    alive, seen = set[str](), None
+    for start in range(0, len(doomed), CHUNK):
+        with lake.publishing(table, "of the sweep"):
+            if seen is None or lake.snapshot(table) != seen:
+                seen, alive = lake.snapshot(table), lake.named(table).all()
+            part = [one for one in doomed[start : start + CHUNK] if one.uri not in alive]
+            _delete(part)
+            deleted += part
+    return deleted
+
+
 def leftovers(found: Iterable[Found], claims: Claims, now: datetime, manifests: timedelta) -> dict[str, list[Found]]:
-    """Of the runs' files: staging of runs that are over, and manifests of those that are so for as long as said."""
+    """Of the files of runs and backfills: staging of those that are over, and manifests of those that are so for as
+    long as said."""
     doomed: dict[str, list[Found]] = {"staging": [], "manifests": []}
     for one in found:
-        _, _, run_id, *rest = one.path.split("/")
-        if run_id not in claims.finished or len(rest) < 2:
+        _, kind, name, *rest = one.path.split("/")
+        end = (claims.finished if kind == "runs" else claims.backfills).get(name)
+        if end is None or len(rest) < 2:
             continue
-        if rest[0] == "waves":
+        if kind == "runs" and rest[0] == "waves":
             doomed["staging"].append(one)
-        elif rest[0] == "manifest" and claims.finished[run_id] < now - manifests:
+        elif end < now - manifests and (rest[0] == "manifest" or (kind != "runs" and one.path.endswith(".parquet"))):
             doomed["manifests"].append(one)
     return doomed
 
@@ -113,14 +131,16 @@ def artifacts(
         return [named[uri][0] for (uri,) in db.execute("SELECT uri FROM orphans ORDER BY uri").fetchall()]
 
 
-def delete(what: str, doomed: Collection[Found], dry_run: bool, table: str = "") -> Action | None:
-    """Deletes the files; None where there are none."""
-    if not doomed:
-        return None
+def deleted(what: str, files: Collection[Found], dry_run: bool = True, table: str = "") -> Action | None:
+    """Deletes files, unless that is done or this is a dry run; None where there are none."""
     if not dry_run:
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="sweep") as pool:
-            list(pool.map(lambda one: storage.delete(one.uri), doomed))
-    return Action(what=what, table=table, files=len(doomed), bytes=sum(one.size for one in doomed))
+        _delete(files)
+    return Action(what=what, table=table, files=len(files), bytes=sum(one.size for one in files)) if files else None
+
+
+def _delete(files: Iterable[Found]) -> None:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="sweep") as pool:
+        list(pool.map(lambda one: storage.delete(one.uri), files))
 
 
 def _version(uri: str) -> int:

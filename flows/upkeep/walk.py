@@ -11,6 +11,8 @@ import pyarrow.fs as pafs
 
 from swath.infra import storage
 from swath.infra.filesystems import attempt
+from swath.infra.lake import Lake
+from swath.schemas.errors import ConfigurationError
 
 
 class Found(NamedTuple):
@@ -23,6 +25,14 @@ class Found(NamedTuple):
     """Bytes."""
     modified: datetime
     """With time zone UTC."""
+
+
+def opened(warehouse: str) -> Lake:
+    """The lake of a warehouse. Raises ConfigurationError where there is none, before anything makes its folder."""
+    root = storage.normalize(warehouse)
+    if storage.is_local(root) and not storage.local_path(root).is_dir():
+        raise ConfigurationError(f"{storage.local_path(root)}: there is no warehouse; --warehouse names another")
+    return Lake(root)
 
 
 def walk(warehouse: str, below: str = "") -> Iterator[Found]:
@@ -50,7 +60,7 @@ def kind_of(path: str) -> str:
         return parts[2]
     if parts[0] == "artifacts":
         return "artifacts"
-    return "runs" if parts[:2] == ["_swath", "runs"] else "other"
+    return "runs" if parts[0] == "_swath" and parts[1] in ("runs", "backfills") else "other"
 
 
 def is_temporary(path: str) -> bool:
