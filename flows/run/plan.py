@@ -296,9 +296,10 @@ def _find_gone(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary) -> None
             USING (id, etag) WHERE NOT gone"""
         )
         return
+    removed = f"id IN (SELECT object_id::UUID FROM {parquet([manifest.removed])})" if manifest.removed else "false"
     db.execute(
-        """CREATE TABLE gone AS SELECT id, partition, bucket FROM standing ANTI JOIN found USING (id)
-        WHERE $complete AND below AND NOT gone""",
+        f"""CREATE TABLE gone AS SELECT id, partition, bucket FROM standing ANTI JOIN found USING (id)
+        WHERE (($complete AND below) OR {removed}) AND NOT gone""",
         {"complete": manifest.complete},
     )
 

@@ -1,6 +1,6 @@
 """The benchmarks: one JSON document on stdout, progress on stderr.
 
-    python -m tests.benchmarks [--only NAME]... [--quick] [--repeat N] [--output FILE]
+    python -m tests.benchmarks [--only NAME]... [--quick] [--repeat N] [--output FILE] [--pictures FOLDER]
 
 A workload that fails is reported with its error, and the exit code is 1; a bar that is not met fails nothing.
 """
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import ocr, overhead, publishing, startup
+from tests.benchmarks import ocr, overhead, publishing, scale, startup
 from tests.benchmarks.machine import facts
 from tests.benchmarks.report import Options, Result, Workload, say
 
@@ -26,6 +26,10 @@ WORKLOADS: dict[str, Workload] = {
     "overhead_12mp": overhead.large,
     "overhead_500x375": overhead.small,
     "publish": publishing.waves,
+    "scale_plan": scale.plan,
+    "scale_partitions": scale.partitions,
+    "scale_manifest": scale.manifests,
+    "scale_run": scale.run,
     "ocr": ocr.receipts,
 }
 
@@ -40,11 +44,16 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small numbers, once: to find mistakes, not figures")
     parser.add_argument("--repeat", type=int, help="turns of each measurement; 3 when left out, 1 with --quick")
     parser.add_argument("--output", type=Path, help="a file for the document, beside stdout")
+    parser.add_argument(
+        "--pictures", type=Path, help="a folder for the curves of those that draw some, as SVG and JSON"
+    )
     arguments = parser.parse_args()
     chosen = [name for name in WORKLOADS if not arguments.only or name.startswith(tuple(arguments.only))]
     if not chosen:
         parser.error(f"no workload begins with {' or '.join(arguments.only)}; there are {', '.join(WORKLOADS)}")
-    options = Options(quick=arguments.quick, repeat=arguments.repeat or (1 if arguments.quick else 3))
+    options = Options(
+        quick=arguments.quick, repeat=arguments.repeat or (1 if arguments.quick else 3), pictures=arguments.pictures
+    )
     document = benchmark(chosen, options)
     text = json.dumps(document, indent=1)
     print(text)

@@ -6,6 +6,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -16,6 +17,8 @@ class Options:
     quick: bool = False
     """Small numbers, once: finds mistakes in the benchmark; its figures mean nothing."""
     repeat: int = 3
+    pictures: Path | None = None
+    """A folder for curves; none are drawn where there is none."""
 
 
 @dataclass(frozen=True)
