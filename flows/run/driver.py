@@ -22,20 +22,14 @@ from pydantic import BaseModel, TypeAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.flows.pipelines.binding import READABLE, Bound, bind
-from swath.flows.run.blocks import blocks
-from swath.flows.run.plan import ALL, Outdated, Plan, Wave, make_plan
+from swath.flows.run.execute import Execution
+from swath.flows.run.plan import Plan, Wave, make_plan
 from swath.flows.run.records import Record, Runs, State
 from swath.flows.run.reporter import Quiet, Reporter
 from swath.flows.run.settle import Settled, cells_of, check_current, settle
 from swath.flows.run.standby import Standby
 from swath.flows.source.manifest import ManifestSummary, build_manifest
 from swath.flows.upkeep.leave_out import stays_out
-from swath.flows.work import engine
-from swath.flows.work.inprocess import execute_here
-from swath.flows.work.place import place, without_ray
-from swath.flows.work.stages import Pool, fuse
-from swath.flows.work.wave import Work
-from swath.flows.work.worker import Context
 from swath.infra import storage
 from swath.infra.crash import crash_point
 from swath.infra.lake import Cell, DataFile, Lake, Stale
@@ -44,7 +38,6 @@ from swath.schemas.checks import AuditReport, AuditRequest
 from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, RunLocked
 from swath.schemas.review import is_reviewed
 
-BLOCKS_A_WORKER = 8
 ATTEMPTS = 5
 """How often a wave whose cells another run replaced is settled anew."""
 PATIENCE_S = 120
@@ -230,15 +223,11 @@ class Driver:
         if not wave.items or storage.exists(marker):
             return
         self.reporter.phase("execute", f"wave {wave.number} of {len(self.plan.waves)}: {wave.items:,} items")
-        address = self.record.request.ray
-        for part in wave.parts:
-            work = self._work(wave, part)
-            with self._timed("execute"):
-                if self._without_ray(wave, part):
-                    execute_here(work, self._watch, apart=address != "off")
-                else:
-                    engine.execute(work, self._watch)
-        storage.write(marker, self._rows(wave).encode())
+        rows = self._path(self._folder(wave), "rows")
+        with self._timed("execute"):
+            execution = Execution(self.record, self.plan, wave, self.bound, self.lake, self._path(self._folder(wave)))
+            execution.run(rows, self.reporter, self._standby.join_ray)
+        storage.write(marker, rows.encode())
 
     def settle(self, wave: Wave) -> Settled:
         """The files of the wave's cells as they will stand. Raises Outdated where the plan does not fit any more."""
@@ -451,58 +440,6 @@ class Driver:
         record.seconds = round(self._before + time.monotonic() - self._started, 3)
         record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
         self.runs.save(record)
-
-    def _work(self, wave: Wave, part: int) -> Work:
-        """The part's items of a wave: their blocks, and the workers for the steps that run."""
-        address, items, folder = self.record.request.ray, wave.parts[part], self._folder(wave)
-        few = self._without_ray(wave, part)
-        if not few:
-            self._standby.join_ray()
-        steps = [step for step in self.bound.steps if step.name in self.plan.parts[part].steps]
-        given = (
-            place(fuse(steps), address, items, self.record.request.share)
-            if steps
-            else [Pool(stage, 1) for stage in fuse(steps)]
-        )
-        # Several a worker, so that none sits idle for long while another does the last one; but a block that is done
-        # apart has a process started for it.
-        parts = 1 if few and address != "off" else BLOCKS_A_WORKER * max(pool.workers for pool in given)
-        carried = {} if part == ALL else {"schema": self.bound.schema, "rows": self._carried(wave)}
-        cut = blocks(wave.pending, part, self._path(folder, "blocks", str(part)), -(-items // parts), **carried)
-        given = [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given]
-        self.reporter.expect([pool.stage.name for pool in given], self.plan.parts[part].items)
-        for pool in given:
-            self.record.stages.setdefault(pool.stage.name, {"workers": pool.workers, "items": 0, "seconds": 0.0})
-        context = Context(
-            run_id=self.run_id,
-            wave=wave.number,
-            columns=self.bound.columns,
-            fingerprint=self.bound.fingerprint,
-            fingerprints=self.bound.fingerprints,
-            makes={step.name: tuple(sorted(step.makes)) for step in steps},
-            limits=self.bound.pipeline.limits,
-            suspects=self._path(folder, "suspects"),
-            artifacts=storage.join(self.runs.warehouse, "artifacts", self.bound.pipeline.name),
-        )
-        return Work(cut, self._rows(wave), given, context)
-
-    def _without_ray(self, wave: Wave, part: int) -> bool:
-        return not self.plan.parts[part].steps or without_ray(self.record.request.ray, wave.parts[part])
-
-    def _carried(self, wave: Wave) -> list[str]:
-        """The files with the rows from which columns are carried over, as the plan has seen them."""
-        cells = {Cell(cell.partition, cell.bucket) for cell in wave.carried_from}
-        try:
-            return [file.path for file in self.lake.files(self.table, cells, snapshot_id=self.plan.snapshot_id)]
-        except ConfigurationError:
-            raise Outdated(f"the snapshot that run {self.run_id} was planned from has expired") from None
-
-    def _rows(self, wave: Wave) -> str:
-        return self._path(self._folder(wave), "rows")
-
-    def _watch(self, stage: str, items: int, rejects: int) -> None:
-        self.record.stages[stage]["items"] += items
-        self.reporter.advance(stage, items, rejects)
 
     def _folder(self, wave: Wave) -> str:
         """Staging of a wave, under its plan's name: another plan never meets its rows."""

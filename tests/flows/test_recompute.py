@@ -156,19 +156,19 @@ def test_a_run_that_dies_between_its_parts_goes_on_and_carries_the_same(
     run(house, Step(op=LENGTH), Step(op=TAG))
     house.put("c/new.txt")
     steps = (Step(op=LENGTH), Step(op=TAG), Step(op=GROUP))
-    from swath.flows.run import driver as driving
+    from swath.flows.run import execute as executing
 
     def dies(*args: Any, **rest: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        here, calls = driving.execute_here, []
+        here, calls = executing.execute_here, []
 
         def once(*args: Any, **rest: Any) -> None:
             calls.append(1)
             (here if len(calls) == 1 else dies)(*args, **rest)
 
-        patch.setattr(driving, "execute_here", once)
+        patch.setattr(executing, "execute_here", once)
         with pytest.raises(KeyboardInterrupt):
             run(house, *steps)
     record = house.resume()

@@ -1,0 +1,95 @@
+"""One wave of a plan executed: each part's items through the steps that it needs, into staged rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from swath.flows.pipelines.binding import Bound
+from swath.flows.run.blocks import blocks
+from swath.flows.run.plan import ALL, Outdated, Plan, Wave
+from swath.flows.run.records import Record
+from swath.flows.run.reporter import Reporter
+from swath.flows.work import engine
+from swath.flows.work.inprocess import execute_here
+from swath.flows.work.place import place, without_ray
+from swath.flows.work.stages import Pool, fuse
+from swath.flows.work.wave import Work
+from swath.flows.work.worker import Context
+from swath.infra import storage
+from swath.infra.lake import Cell, Lake
+from swath.operators.core.chain import BoundStep
+from swath.schemas.errors import ConfigurationError
+
+BLOCKS_A_WORKER = 8
+"""So that none sits idle for long while another does the last one."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What is needed to execute a wave of a run."""
+
+    record: Record
+    plan: Plan
+    wave: Wave
+    bound: Bound
+    lake: Lake
+    folder: str
+    """URI below which the wave's blocks and suspects are kept."""
+
+    def run(self, rows: str, reporter: Reporter, join_ray: Callable[[], None]) -> None:
+        """Stages the rows of all parts below a URI; what is staged already is not done again."""
+
+        def watch(stage: str, items: int, rejects: int) -> None:
+            self.record.stages[stage]["items"] += items
+            reporter.advance(stage, items, rejects)
+
+        address = self.record.request.ray
+        for part, items in self.wave.parts.items():
+            steps = [step for step in self.bound.steps if step.name in self.plan.parts[part].steps]
+            here = not steps or without_ray(address, items)
+            if not here:
+                join_ray()
+            given, cut = self._cut(part, steps, here)
+            for pool in given:
+                self.record.stages.setdefault(pool.stage.name, {"workers": pool.workers, "items": 0, "seconds": 0.0})
+            reporter.expect([pool.stage.name for pool in given], self.plan.parts[part].items)
+            work = Work(cut, rows, given, self._context(steps))
+            if here:
+                execute_here(work, watch, apart=address != "off")
+            else:
+                engine.execute(work, watch)
+
+    def _cut(self, part: int, steps: list[BoundStep], here: bool) -> tuple[list[Pool], list[str]]:
+        """The workers for a part's steps, and its blocks."""
+        address, items, stages = self.record.request.ray, self.wave.parts[part], fuse(steps)
+        given = place(stages, address, items, self.record.request.share) if steps else [Pool(stages[0], 1)]
+        # A block that is done apart has a process started for it, so then there is one.
+        count = 1 if here and address != "off" else BLOCKS_A_WORKER * max(pool.workers for pool in given)
+        carried = {} if part == ALL else {"schema": self.bound.schema, "rows": self._carried()}
+        into = storage.join(self.folder, "blocks", str(part))
+        cut = blocks(self.wave.pending, part, into, -(-items // count), **carried)
+        return [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given], cut
+
+    def _carried(self) -> list[str]:
+        """The files with the rows from which columns are carried over, as the plan has seen them."""
+        cells = {Cell(cell.partition, cell.bucket) for cell in self.wave.carried_from}
+        try:
+            found = self.lake.files(self.record.table, cells, snapshot_id=self.plan.snapshot_id)
+        except ConfigurationError:
+            raise Outdated(f"the snapshot that run {self.record.run_id} was planned from has expired") from None
+        return [file.path for file in found]
+
+    def _context(self, steps: list[BoundStep]) -> Context:
+        pipeline = self.bound.pipeline
+        return Context(
+            run_id=self.record.run_id,
+            wave=self.wave.number,
+            columns=self.bound.columns,
+            fingerprint=self.bound.fingerprint,
+            fingerprints=self.bound.fingerprints,
+            makes={step.name: tuple(sorted(step.makes)) for step in steps},
+            limits=pipeline.limits,
+            suspects=storage.join(self.folder, "suspects"),
+            artifacts=storage.join(self.lake.warehouse, "artifacts", pipeline.name),
+        )
