@@ -154,14 +154,17 @@ class Eraser:
     def erase_files(self, files: Iterable[Found]) -> None:
         """Erases it from all files that are none of a table's, and from files of tables that nobody names."""
         alive: dict[str, set[str]] = {}
+        dead: dict[str, list[Found]] = {}
         for one in hits(self.lake, files, self.sought, Looked()):
             top, _, rest = one.path.partition("/")
-            if kind_of(one.path) in ("data", "metadata"):
+            if (kind := kind_of(one.path)) in ("data", "metadata"):
                 table = one.path.split("/")[1]
                 if table not in alive:
                     alive[table] = self.lake.named(table).all() if table in self.lake.tables() else {one.uri}
-                if one.uri not in alive[table] and not self._may_be_published(one):
-                    self._delete(one)
+                if one.uri in alive[table]:
+                    continue
+                if kind == "metadata" or not self._may_be_published(one):
+                    dead.setdefault(table, []).append(one)
             elif top == "artifacts":
                 if self.sought.is_in(one.path.encode()):
                     storage.delete(one.uri)
@@ -172,6 +175,11 @@ class Eraser:
                 self._clean_paper(one)
             else:
                 self._clean_export(one)
+        for table, unnamed in dead.items():
+            # Whoever was about to commit these manifests fails now, and writes others.
+            if any(kind_of(one.path) == "metadata" for one in unnamed):
+                self.lake.shed(table, "forget")
+            self.outcome.deleted += len(delete_orphans(self.lake, table, unnamed))
 
     def why(self, one: Found) -> str:
         """What is to be done about a file that still names it."""
@@ -209,7 +217,7 @@ class Eraser:
 
     def _may_be_published(self, one: Found) -> bool:
         owner = one.path.split("/")[3]
-        if kind_of(one.path) == "data" and owner in self.held.runs:
+        if owner in self.held.runs:
             return owner in self.held.unfinished
         return one.modified > self.now - HOUR
 
