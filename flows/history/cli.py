@@ -91,3 +91,46 @@ def _show(record: Record, parts: list[Part]) -> None:
         totals = (sum(getattr(part, name) for part in parts) for name in ("removed", "restored", "put_back", "rebuilt"))
         table.add_row("[bold]all[/]", *(f"{total:,}" for total in totals))
     show(out, table)
+
+
+@app.command(
+    epilog=examples(
+        "swath diff 20260501T101500-3fa2c1 20260502T090000-77d0e2",
+        "swath diff 20260501T101500-3fa2c1 20260502T090000-77d0e2 --column document_type --limit 50",
+        "swath diff 20260501T101500-3fa2c1 20260502T090000-77d0e2 --json > diff.json",
+    )
+)
+def diff(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The run to compare from, as `swath runs` lists it.")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The run to compare to.")],
+    column: Annotated[
+        str | None, typer.Option(help="List the items in which this column, or `status`, differs.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --column: how many items.")] = 100,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Floats are the same when no further apart than this share of them.")
+    ] = 1e-6,
+    top: Annotated[int, typer.Option(min=1, help="Changes of a text or label that are told.")] = 10,
+    warehouse: Warehouse = HOUSE,
+    as_json: Json = False,
+) -> None:
+    """Show what changed in a table from one run to another: rows, labels, fields, distributions."""
+    with busy("comparing"):
+        if column is None:
+            from swath.flows.history.diff import diff as compare
+
+            found = compare(warehouse, run_a, run_b, tolerance, top)
+        else:
+            from swath.flows.history.diff import differing
+
+            rows = differing(warehouse, run_a, run_b, column, limit, tolerance)
+    if column is not None:
+        from swath.flows.ask.results import write_result
+
+        write_result(rows, "json" if as_json else "table")
+    elif as_json:
+        print(found.model_dump_json(indent=1))
+    else:
+        from swath.flows.history.showing import print_diff
+
+        print_diff(out, found)
