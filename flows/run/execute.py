@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from swath.flows.pipelines.binding import Bound
 from swath.flows.run.blocks import blocks
@@ -58,7 +59,7 @@ class Execution:
             if here:
                 execute_here(work, watch, apart=address != "off")
             else:
-                engine.execute(work, watch)
+                engine.execute(work, watch, partial(reporter.phase, "waiting"))
 
     def _cut(self, part: int, steps: list[BoundStep], here: bool) -> tuple[list[Pool], list[str]]:
         """The workers for a part's steps, and its blocks."""

@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from swath.flows.work.journal import LOADING, RESTING
 from swath.flows.work.stages import Cluster
 from swath.flows.work.tally import Tally
+from swath.flows.work.waiting import Patience, Standing
 from swath.flows.work.wave import Watch, Work, read_block, stage_rows
 from swath.flows.work.worker import Context, Stage, StageWorker, suspects_of
 from swath.infra import storage
@@ -100,8 +102,9 @@ def cluster(address: str) -> Cluster:
     return Cluster(cpus=cpus, gpus=total.get("GPU", 0), cores=cores if local else int(cpus))
 
 
-def execute(work: Work, watch: Watch | None = None) -> None:
-    """Every block through the stages into staged Parquet; a second call does only what is missing.
+def execute(work: Work, watch: Watch | None = None, tell: Callable[[str], None] | None = None) -> None:
+    """Every block through the stages into staged Parquet; a second call does only what is missing. `tell` hears what
+    is waited for where nothing moves.
 
     Raises RunFailed where the engine gave up, and what storage raises; nothing is published either way.
     """
@@ -119,7 +122,10 @@ def execute(work: Work, watch: Watch | None = None) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    with _tally(watch) as tally:
+    with (
+        Patience(partial(_standing, work), tell or (lambda _: None), _end_workers) as patience,
+        _tally(watch, patience.moved) as tally,
+    ):
         dataset: ray.data.Dataset = ray.data.from_items(
             [{BLOCK: block} for block in todo], override_num_blocks=len(todo)
         )
@@ -140,7 +146,7 @@ def execute(work: Work, watch: Watch | None = None) -> None:
             for _ in dataset.iter_internal_ref_bundles():
                 pass  # the last stage has staged the rows; what comes out is the names of their blocks
         except (ray.exceptions.RayError, RuntimeError, TimeoutError, OSError) as error:
-            failure = _failure(error)
+            failure = RunFailed(f"{patience.gave_up}; `swath resume` goes on") if patience.gave_up else _failure(error)
         # Ray ends actors when nobody refers to them any more, and the frames of an error, or of a cycle, do: they
         # would keep the CPUs that the next wave waits for.
         del dataset
@@ -174,8 +180,8 @@ class RayWorker:
 
 
 @contextmanager
-def _tally(watch: Watch | None) -> Iterator[Any]:
-    """An actor that sums the workers' progress, and a thread that hands the sums on."""
+def _tally(watch: Watch | None, moved: Callable[[], None]) -> Iterator[Any]:
+    """An actor that sums the workers' progress, and a thread that hands the sums on; `moved` is called with them."""
     import ray
 
     if watch is None:
@@ -186,6 +192,7 @@ def _tally(watch: Watch | None) -> Iterator[Any]:
 
     def hand_on() -> None:
         for stage, (items, rejects) in ray.get(tally.take.remote(), timeout=10).items():
+            moved()
             watch(stage, items, rejects)
 
     def poll() -> None:
@@ -205,16 +212,40 @@ def _tally(watch: Watch | None) -> Iterator[Any]:
         ray.kill(tally)
 
 
-def _end_workers() -> None:
-    """Ends this driver's workers at once: Ray lets each do the blocks it was given first, which may take for ever."""
+def _standing(work: Work) -> Standing:
+    """Whether the wave has workers, and what it waits for."""
+    import ray
+
+    wanted = sum(pool.workers for pool in work.pools)
+    here = sum(state == "ALIVE" for state in _workers().values())
+    if here:
+        return Standing(True, f"{here} of {wanted} workers are there, and none of them has finished a block since")
+    cpus = sum(pool.workers * pool.stage.resources.cpus for pool in work.pools)
+    free, total = ray.available_resources(), ray.cluster_resources()  # type: ignore[no-untyped-call]
+    text = f"{wanted} workers want {cpus:g} CPUs, and {free.get('CPU', 0):g} of {total.get('CPU', 0):g} are free"
+    if gpus := sum(pool.workers * pool.stage.resources.gpus for pool in work.pools):
+        text += f"; they want {gpus:g} GPUs, and {free.get('GPU', 0):g} of {total.get('GPU', 0):g} are free"
+    return Standing(False, f"{text} (`ray status` tells who has the others)")
+
+
+def _workers() -> dict[str, str]:
+    """The states of this driver's workers that are not dead, by Ray's id."""
     import ray
     from ray._private.state import actors
 
+    job: Any = ray._private.worker.global_worker.current_job_id
+    mine = ((name, one) for name, one in actors(job_id=job).items() if RayWorker.__name__ in one["ActorClassName"])
+    return {name: one["State"] for name, one in mine if one["State"] != "DEAD"}
+
+
+def _end_workers() -> None:
+    """Ends this driver's workers at once: Ray lets each do the blocks it was given first, which may take for ever."""
+    import ray
+
     worker: Any = ray._private.worker.global_worker
-    for name, actor in actors(job_id=worker.current_job_id).items():
-        if RayWorker.__name__ in actor["ActorClassName"] and actor["State"] != "DEAD":
-            with suppress(Exception):  # it has ended by now
-                worker.core_worker.kill_actor(ray.ActorID.from_hex(name), True)
+    for name in _workers():
+        with suppress(Exception):  # it has ended by now
+            worker.core_worker.kill_actor(ray.ActorID.from_hex(name), True)
 
 
 def _failure(error: BaseException) -> SwathError:
