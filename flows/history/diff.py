@@ -154,11 +154,14 @@ def differing(warehouse: str, run_a: str, run_b: str, column: str, limit: int, t
         found.check(column)
         place = "a.item_id, a.source_uri, a.page"
         if column in found.of_type(FIELDS):
-            names = f"SELECT item_id, source_uri, page, unnest({quoted(column)}) AS f FROM"
+            ok, names = (
+                "SELECT item_id FROM {} WHERE status = 'ok'",
+                f"SELECT item_id, source_uri, page, unnest({quoted(column)}) AS f FROM",
+            )
             query = f"""SELECT coalesce(a.source_uri, b.source_uri) AS source_uri, coalesce(a.f.name, b.f.name) AS name,
                    a.f.value AS a, b.f.value AS b
-                FROM ({names} a WHERE status = 'ok' AND item_id IN (SELECT item_id FROM b WHERE status = 'ok')) AS a
-                FULL JOIN ({names} b WHERE status = 'ok' AND item_id IN (SELECT item_id FROM a WHERE status = 'ok')) AS b
+                FROM ({names} a WHERE status = 'ok' AND item_id IN ({ok.format("b")})) AS a
+                FULL JOIN ({names} b WHERE status = 'ok' AND item_id IN ({ok.format("a")})) AS b
                 ON (a.item_id, a.f.name) = (b.item_id, b.f.name)
                 WHERE a.f.value IS DISTINCT FROM b.f.value ORDER BY ALL LIMIT {limit}"""
         elif column == "status":

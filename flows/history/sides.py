@@ -55,8 +55,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class Sides:
-    """A database with the views `a` and `b` (rows of files that the states do not share) and `common` (of those that they
-    do), all of the objects that either run covers."""
+    """A database with the views `a` and `b` (rows of files that the states do not share) and `common` (of those that
+    they do), all of the objects that either run covers."""
 
     db: duckdb.DuckDBPyConnection
     records: tuple[Record, Record]
