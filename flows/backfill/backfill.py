@@ -18,7 +18,7 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from swath.flows.audit.worker import AuditClient
-from swath.flows.backfill.lane import Job, Lane, Outcome
+from swath.flows.backfill.lane import Job, Lane, Outcome, join_ray
 from swath.flows.backfill.parts import Todo, cut, name_of, survey
 from swath.flows.backfill.records import Backfill, Backfills, Place, Stand, Work
 from swath.flows.backfill.select import in_order, matcher
@@ -293,7 +293,7 @@ def _cluster(backfill: Backfill, todo: Sequence[Place], stack: ExitStack) -> tup
     if without_ray(address, most):
         return address, lanes
     if address == "local":
-        if engine.start("local"):
+        if join_ray("local"):
             stack.callback(engine.stop)
         address = engine.address()
     return address, min(lanes, room(backfill.request, address) or lanes)

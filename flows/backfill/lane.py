@@ -124,6 +124,19 @@ class Lane:
         return f" ({lines[-1][:200]})" if lines else ""
 
 
+def join_ray(address: str) -> bool:
+    """As `engine.start`, but SIGTERM stays what it was: Ray would end the process with it, and nothing would be
+    written down."""
+    from swath.flows.work import engine
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return engine.start(address)
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
 class _Teller:
     """A reporter that hands sums on, every so often."""
 
@@ -163,21 +176,28 @@ def main() -> None:
             out.write(json.dumps(what) + "\n")
 
     jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+    busy: list[Job] = []
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    threading.Thread(target=_listen, args=(jobs, busy), daemon=True).start()
     with suppress(Stopped):
         while (job := jobs.get()) is not None:
+            busy.append(job)
             outcome = _do(job, _Teller(say))
+            busy.clear()
             say({"outcome": outcome.model_dump(mode="json")})
     os._exit(0)  # what libraries would do at the end has been done, or is nobody's any more
 
 
-def _listen(jobs: queue.SimpleQueue[Job | None]) -> None:
+def _listen(jobs: queue.SimpleQueue[Job | None], busy: list[Job]) -> None:
     """Hands the jobs on. When they end, so does the run at work, as by a signal; and by force if it does not."""
     for line in sys.stdin:
         jobs.put(Job.model_validate_json(line))
     jobs.put(None)
     os.kill(os.getpid(), signal.SIGTERM)
+    for job in list(busy):
+        from swath.flows.run.process import note_stopped
+
+        note_stopped(job.warehouse, job.run_id)
     time.sleep(GRACE_S)
     os._exit(1)
 
@@ -193,7 +213,6 @@ def _stop(*_: object) -> None:
 
 def _do(job: Job, reporter: _Teller) -> Outcome:
     from swath.flows.run import process
-    from swath.flows.work import engine
     from swath.schemas.errors import RunLocked, SwathError
 
     deadline = time.monotonic() + LOCKED_S
@@ -201,7 +220,7 @@ def _do(job: Job, reporter: _Teller) -> Outcome:
     while True:
         try:
             if job.ray not in ("off", "local"):
-                engine.start(job.ray)  # for all runs of this lane: they find it there and leave it
+                join_ray(job.ray)  # for all runs of this lane: they find it there and leave it
             if request is None:
                 record = process.resume(
                     job.warehouse,

@@ -220,7 +220,7 @@ def _told(items: int, size: int, gone: int, seconds: float | None, hours: Cost |
         "time": "?" if seconds is None else human_seconds(seconds),
         "core-hours": "?" if hours.core_hours is None else f"{hours.core_hours:,.3f}",
         "GPU-hours": "?" if hours.gpu_hours is None else f"{hours.gpu_hours:,.3f}",
-        "cost": "?" if hours.cost is None else f"{hours.cost:,.2f}",
+        "cost": "?" if hours.cost is None else f"{hours.cost:,.2f}" if hours.cost >= 1 else f"{hours.cost:.4f}",
     }
 
 

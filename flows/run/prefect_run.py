@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -47,11 +49,14 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
         """Manifest, plan, waves, audit, publish."""
         driver.reporter = Progressing(driver.reporter, artifact_key(driver.record.pipeline), f"Run {run_id}")
         try:
-            with slot():
+            with slot(), noted(driver.runs.warehouse, run_id):
                 outcome.append(steps(driver, call))
-        except BaseException as error:
+        except Exception as error:
             with suppress(Exception):  # the run's own error is what counts
                 publish_artifacts(driver, error)
+            raise
+        except BaseException:
+            driver.close()  # it was cancelled: whoever did that kills it in half a minute, so first what works for it
             raise
         with suppress(Exception):  # the run is published; its table and record say the same
             publish_artifacts(driver)
@@ -73,6 +78,27 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
         finally:
             flush()
     return outcome[0]
+
+
+@contextmanager
+def noted(warehouse: str, run_id: str) -> Iterator[None]:
+    """Has it written down at once where a signal stops the run: see `note_stopped`. In the main thread only."""
+    from swath.flows.run.process import note_stopped
+
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        threading.Thread(target=note_stopped, args=(warehouse, run_id)).start()
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, Swat
 T = TypeVar("T")
 WHOLE: dict[str, Any] = {"manifest": None, "partition": None, "backfill": None, "share": 1}
 """What makes the request of a backfill's run one of the whole source."""
+STOPPED = "it was stopped; `swath resume` goes on"
 Call = Callable[[str, Callable[[], T]], T]
 """Runs a named step; Prefect makes a task of it."""
 
@@ -97,6 +99,17 @@ def discard(warehouse: str, run_id: str) -> Record:
         driver.discard()
         driver.end(State.DISCARDED, f"{len(done)} of its {len(waves)} waves stay published" if done else None)
     return record
+
+
+def note_stopped(warehouse: str, run_id: str) -> None:
+    """Writes down that a run was stopped, before its driver can: a process pool ends Ray's processes at the same time,
+    and the driver's own may not outlive them for long."""
+    runs = Runs(warehouse)
+    with suppress(SwathError, OSError):
+        record = runs.load(run_id)
+        if record.status == State.RUNNING:
+            record.status, record.error, record.finished_at = State.FAILED, STOPPED, datetime.now(UTC)
+            runs.save(record)
 
 
 def retries(warehouse: str, reason: str | None, ray: str) -> list[Request]:
@@ -187,7 +200,7 @@ def _hold(
         except BaseException as error:
             text = str(error) if isinstance(error, SwathError) else f"{type(error).__name__}: {error}"
             if not isinstance(error, Exception):  # Ctrl-C, or a signal that Prefect made an exception of
-                text = f"it was stopped ({text.strip(': ')})"
+                text = STOPPED
             if lease.held():  # else another driver has taken over, and the record is its own
                 with suppress(SwathError, OSError):  # the first error says more
                     driver.end(State.FAILED, text[:2000])
