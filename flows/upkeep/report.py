@@ -95,10 +95,11 @@ def print_report(console: Console, report: Report) -> None:
 
 
 def print_forgotten(console: Console, outcome: Forgotten) -> None:
-    erased = [f"{sum(outcome.rows.values()):,} rows"]
-    erased += [f"{count:,} snapshots of {escape(table)}" for table, count in outcome.snapshots.items()]
-    erased += [f"{outcome.artifacts:,} artifacts", f"{outcome.deleted:,} files"]
-    console.print(f"erased: {', '.join(erased)}; {outcome.rewritten:,} files written anew without it", soft_wrap=True)
+    erased = [_count(sum(outcome.rows.values()), "rows")]
+    erased += [f"{_count(count, 'snapshots')} of {escape(table)}" for table, count in outcome.snapshots.items()]
+    erased += [_count(outcome.artifacts, "artifacts"), _count(outcome.deleted, "files")]
+    anew = _count(outcome.rewritten, "files")
+    console.print(f"erased: {', '.join(erased)}; {anew} written anew without it", soft_wrap=True)
     looked = outcome.looked
     for name, size in (("Parquet", looked.parquet), ("manifests", looked.avro), ("others", looked.others)):
         console.print(f"looked through {size.files:,} {name} ({human_bytes(size.bytes)})", soft_wrap=True)
@@ -117,10 +118,14 @@ def _counts(before: Size, after: Size) -> tuple[str, str, str, str]:
     return f"{before.files:,}", f"{after.files:,}", human_bytes(before.bytes), human_bytes(after.bytes)
 
 
+def _count(count: int, name: str) -> str:
+    return f"{count:,} {name if count != 1 else name.removesuffix('s')}"
+
+
 def _told(action: Action, would: str) -> str:
     """One line."""
     counts = [
-        f"{count:,} {name if count != 1 else name.removesuffix('s')}"
+        _count(count, name)
         for name, count in (
             ("partitions", action.partitions),
             ("cells", action.cells),
@@ -130,7 +135,7 @@ def _told(action: Action, would: str) -> str:
         if count
     ]
     if action.files > 0:
-        counts.append(f"{action.files:,} file{'s' if action.files != 1 else ''} less")
+        counts.append(f"{_count(action.files, 'files')} less")
     if action.bytes > 0:
         counts.append(human_bytes(action.bytes))
     done = {
