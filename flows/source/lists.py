@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -17,10 +19,12 @@ from swath.flows.source.events import EXTENSIONS, Event, holds_events, read_even
 from swath.flows.source.inventory import READERS, kind_of, load_s3_inventory, load_table, local_copy, s3_inventory
 from swath.flows.source.sorting import insert, rows_of, scratch_database
 from swath.infra.scratch import Scratch
-from swath.infra.storage import Listed, is_local, local_path, look_up
+from swath.infra.storage import Listed, is_local, local_path, look_up, read
 from swath.schemas.errors import SourceError
 
 THREADS = 16
+PEEK_BYTES = 4 << 20
+"""Of a file that may be a list of events: more than its first message."""
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
 _EVENTS = pa.schema([
     ("uri", pa.string()), ("removed", pa.bool_()), ("size", pa.int64()), ("etag", pa.string()),
@@ -82,7 +86,12 @@ def may_hold_events(file: Listed) -> bool:
     if kind_of(file.uri) not in EXTENSIONS:
         return False
     with Scratch("lists") as folder:
-        return holds_events(local_copy(file.uri, folder))
+        beginning = folder / "beginning"  # it may be large, and something else
+        try:
+            beginning.write_bytes(read(file.uri, PEEK_BYTES))
+        except OSError:  # gone since, or not ours to read: as for any other file, fetching it will say so
+            return False
+        return holds_events(beginning)
 
 
 def read_event_files(files: Iterator[Listed]) -> FileList:
@@ -104,12 +113,26 @@ def read_event_files(files: Iterator[Listed]) -> FileList:
 
 
 def _events(files: Iterator[Listed], scratch: Scratch) -> Iterator[Event]:
-    for file in files:
-        if kind_of(file.uri) not in EXTENSIONS:
-            raise SourceError(
-                f"{file.uri}: stands among lists of events, but is none; keep them in a folder of their own"
-            )
-        yield from read_events(local_copy(file.uri, scratch.path), file.uri)
+    """The events of the files in turn; remote ones are fetched some ahead, and kept no longer than they are read."""
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as pool:
+        ahead: deque[tuple[str, Path, Future[Path]]] = deque()
+        for number, (uri, *_) in enumerate(files):
+            if kind_of(uri) not in EXTENSIONS:
+                raise SourceError(
+                    f"{uri}: stands among lists of events, but is none; keep them in a folder of their own"
+                )
+            folder = scratch.path / str(number)
+            folder.mkdir()
+            ahead.append((uri, folder, pool.submit(local_copy, uri, folder)))
+            if len(ahead) > THREADS:
+                yield from _events_of(*ahead.popleft())
+        while ahead:
+            yield from _events_of(*ahead.popleft())
+
+
+def _events_of(uri: str, folder: Path, copy: Future[Path]) -> Iterator[Event]:
+    yield from read_events(copy.result(), uri)
+    shutil.rmtree(folder)
 
 
 def _closing(stack: ExitStack, files: Iterator[Named]) -> Iterator[Named]:
