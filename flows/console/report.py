@@ -227,8 +227,18 @@ def _add(grid: Table, console: Console, name: str, parts: list[str]) -> None:
 
 
 def _styled(record: Record) -> str:
-    colour = {"published": "green", "nothing": "green", "running": "cyan", "discarded": "dim"}.get(record.status, "red")
+    colour = {
+        "published": "green",
+        "nothing": "green",
+        "running": "cyan",
+        "discarded": "dim",
+        "rolled_back": "dim",
+    }.get(record.status, "red")
     words = {"nothing": "nothing to do: every item is up to date", "audit_failed": "held back by its audit"}
+    words |= {
+        "rolled_back": "rolled back",
+        "rolling_back": "a rollback of it was cut off; `swath rollback` finishes it",
+    }
     left = f", {record.error}" if record.status == "discarded" and record.error else ""
     return f"[{colour}]{words.get(record.status, record.status)}{left}[/]"
 

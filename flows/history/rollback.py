@@ -74,7 +74,7 @@ def _undo(lake: Lake, runs: Runs, record: Record, noted: Rollback, lease: Lease)
             crash_point("rollback.built")
             if attempt < ATTEMPTS:
                 stack.enter_context(lake.publishing(table, record.run_id))
-                if lake.snapshot(table) != undoing.snapshot_id:
+                if lake.snapshots(table) != undoing.kept:  # published, or expired: what comes back may be forgotten
                     storage.delete_prefix(into)
                     continue
             if not lease.held():

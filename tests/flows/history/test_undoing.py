@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.flows.living import pipeline
@@ -166,9 +167,25 @@ def scenario(folder: str, events: list[Any], seed: int) -> None:
         assert len(live) == sum(pages for pages, _, _ in past.objects.values())
 
 
-@given(st.lists(EVENT, min_size=2, max_size=6), st.integers(0, 1 << 30))
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+EVENTS = st.lists(EVENT, min_size=3, max_size=6)
+PLAIN = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
+
+
+@given(EVENTS, st.integers(0, 1 << 30))
+@settings(max_examples=3, **PLAIN)
 def test_a_rollback_undoes_the_rows_of_its_run_and_no_others(events: list[Any], seed: int) -> None:
+    within(events, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@given(EVENTS, st.integers(0, 1 << 30))
+@settings(max_examples=40, **PLAIN)
+def test_many_rollbacks_undo_the_rows_of_their_runs_and_no_others(events: list[Any], seed: int) -> None:
+    within(events, seed)
+
+
+def within(events: list[Any], seed: int) -> None:
     folder = tempfile.mkdtemp(prefix="past-")
     try:
         scenario(folder, events, seed)
