@@ -85,7 +85,7 @@ def tidied(house: House, others: Callable[..., None], rounds: int) -> Counter[st
             with suppress(queue.Empty):
                 told.get(timeout=0.2)
                 with suppress(Stale):  # a run was first
-                    scatter(house, 3)
+                    scatter(house, 3, "toy" if others is publishing else "corrections")
             for action in maintain(house.warehouse, policy, datetime.now(UTC) + ALMOST).actions:
                 did[action.what] += 1
     finally:
