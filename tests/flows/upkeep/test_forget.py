@@ -206,11 +206,16 @@ forget(sys.argv[1], find(sys.argv[1], [sys.argv[2]]))
 """
 
 
-@pytest.mark.parametrize(
-    "point",
-    ["forget.left_out", "forget.files", "upkeep.written", "publish.before_commit", "forget.rows", "forget.listed",
-     "expire.marked", "forget.expired", "forget.deleted", "forget.history"],
+POINTS = (
+    "forget.left_out", "forget.files", "upkeep.written", "publish.before_commit", "forget.rows", "forget.listed",
+    "expire.marked", "forget.expired", "forget.deleted", "forget.history",
 )  # fmt: skip
+FAST = ("publish.before_commit", "forget.expired")
+
+
+@pytest.mark.parametrize(
+    "point", [pytest.param(point, marks=() if point in FAST else pytest.mark.slow) for point in POINTS]
+)
 def test_killed_anywhere_the_same_command_finishes_it(lived: House, point: str) -> None:
     before = [row for row in lived.rows() if row["file"] != SECRET]
     command = [sys.executable, "-c", CHILD, lived.warehouse, uri(lived)]
