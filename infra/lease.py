@@ -33,11 +33,17 @@ class Lease:
         self._etag: str | None = None
         self._until = 0.0
         self._stop = threading.Event()
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._renew, name=f"lease {uri}", daemon=True)
 
     def held(self) -> bool:
         """Whether the lock is still ours; False once somebody took it or it could not be renewed in time."""
         return time.monotonic() < self._until
+
+    def regain(self) -> bool:
+        """Whether the lock is ours, also after it could not be renewed for a while: unless somebody took it then."""
+        with self._turn:
+            return self.held() or self._renewed()
 
     def __enter__(self) -> Lease:
         for _ in range(3):  # lost a race: look again at who won
@@ -74,6 +80,8 @@ class Lease:
             lock = _parse(storage.read(self.uri))
         except FileNotFoundError:
             return False
+        if lock["token"] == self._token:  # written, but the answer was lost
+            return True
         if lock["expires"] > time.time() and not _is_dead(lock):
             raise RunLocked(
                 f"run {lock['owner']} is being driven by process {lock['pid']} on {lock['host']} "
@@ -91,15 +99,18 @@ class Lease:
         self._etag, self._until = (tag, started + self.ttl_s) if ours else (None, 0.0)
         return ours
 
+    def _renewed(self) -> bool:
+        started = time.monotonic()
+        if self._etag:
+            storage.replace_if(self.uri, self._content(), self._etag)
+        return self._keep(started)  # what stands there tells, where the answer was lost
+
     def _renew(self) -> None:
         while not self._stop.wait(self.ttl_s / 3):
-            started = time.monotonic()
             try:
-                if not self._etag or not storage.replace_if(self.uri, self._content(), self._etag):
-                    self._until = 0.0
-                    return
-                if not self._keep(started):
-                    return
+                with self._turn:
+                    if not self._renewed():
+                        return
             except (OSError, StorageUnavailable):
                 continue  # until it expires
 

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -158,6 +158,7 @@ class Driver:
                 found = Listing.model_validate_json(storage.read(kept))
             except FileNotFoundError:
                 self.reporter.phase("manifest", f"listing {request.source}")
+                self._hold()
                 storage.delete_prefix(self._path("manifest"))
                 snapshot_id = self.lake.snapshot(self.table)  # before the source: what comes after it is not gone
                 summary = (
@@ -177,6 +178,7 @@ class Driver:
                 )
                 found = Listing(manifest=summary, snapshot_id=snapshot_id)
                 crash_point("listing")
+                self._hold()
                 storage.write(kept, found.model_dump_json().encode())
         self.record.listed, self.record.left_aside = found.manifest.listed, found.manifest.left_aside
         self.record.source = found.manifest.source
@@ -227,6 +229,7 @@ class Driver:
         with self._timed("execute"):
             execution = Execution(self.record, self.plan, wave, self.bound, self.lake, self._path(self._folder(wave)))
             execution.run(rows, self.reporter, self._standby.join_ray)
+        self._hold()
         storage.write(marker, rows.encode())
 
     def settle(self, wave: Wave) -> Settled:
@@ -358,11 +361,13 @@ class Driver:
                 first=first,
             )
             crash_point("planning")
+            self._hold()
             self.runs.keep(self.run_id, "plan.json", plan)
         self._known = None
         return plan
 
     def _keep(self, wave: Wave, judged: Judged) -> Judged:
+        self._hold()
         self.runs.keep(self.run_id, f"judged/{wave.number}.json", judged)
         self.staged[wave.number] = judged
         self._save()
@@ -411,7 +416,7 @@ class Driver:
 
     def _hold(self) -> None:
         """Raises RunLocked where the lease was lost: this process slept, and another drives the run by now."""
-        if self.lease is not None and not self.lease.held():
+        if self.lease is not None and not self.lease.regain():
             raise RunLocked(
                 f"run {self.run_id}: its lock could not be renewed in time and may be another driver's; "
                 "`swath resume` goes on where nobody does"
@@ -419,11 +424,18 @@ class Driver:
 
     def _clean(self) -> None:
         """Removes staging, and settled files that a later attempt has replaced."""
+        self._hold()
         storage.delete_prefix(self._path("waves"))
         kept = {storage.parent(file.path) for one in self.staged.values() for file in one.settled.adds()}
-        for name in storage.list_names(self._data()):
-            if (folder := storage.join(self._data(), name)) not in kept:
-                storage.delete_prefix(folder)
+        folders = {storage.join(self._data(), name) for name in storage.list_names(self._data())}
+        if folders - kept:  # whatever another driver may have written about it: what the table names stays
+            done, files = self.done(), self.lake.files(self.table)
+            if done and (last := self.lake.snapshot_of(self.table, self.run_id, max(done))):
+                with suppress(ConfigurationError):  # it has expired
+                    files += self.lake.files(self.table, snapshot_id=last)
+            kept |= {storage.parent(file.path) for file in files}
+        for folder in folders - kept:
+            storage.delete_prefix(folder)
 
     def _save(self) -> None:
         """Writes down what has been done so far."""
@@ -439,7 +451,8 @@ class Driver:
         # What drivers of this run have spent, not the time between them.
         record.seconds = round(self._before + time.monotonic() - self._started, 3)
         record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
-        self.runs.save(record)
+        if self.lease is None or self.lease.held():  # else it is another driver's by now
+            self.runs.save(record)
 
     def _folder(self, wave: Wave) -> str:
         """Staging of a wave, under its plan's name: another plan never meets its rows."""

@@ -49,7 +49,8 @@ def at_points(points: Sequence[str], publish: str, visit: int) -> Injury:
             first = point in OFTEN and not OFTEN & set(points[:number])
             told = {"FAULT_POINT": point, "FAULT_VISIT": str(visit if first else 1)}
             drive = world.resume(**told) if number else world.run(publish, **told)
-            status = drive.process.wait(LONGEST_S)
+            _sleep(drive, LONGEST_S)
+            status = drive.process.poll()
             if status != -signal.SIGKILL:
                 hurt.missed = f"{point}: ended with status {status}: {drive.said()[-300:]}"
                 return hurt
@@ -174,11 +175,10 @@ def full_disk(place: str) -> Injury:
             with suppress(OSError), filler.open("wb", buffering=0) as file:
                 while True:
                     file.write(bytes(1 << 12))
-            with suppress(subprocess.TimeoutExpired):
-                drive.process.wait(60)
+            _sleep(drive, 60)
             filler.unlink()
             hurt.note = "came through" if drive.process.poll() == 0 else f"told: {drive.said()[-160:]}"
-            drive.process.wait(LEASE_S * 6)
+            _sleep(drive, LONGEST_S)
         return hurt
 
     return hurt
@@ -215,7 +215,7 @@ def second_clock(world: World, moments: random.Random) -> Hurt:
     hurt = Hurt()
     second = world.resume(**_clock(offset))
     for drive in (first, second):
-        drive.process.wait(200)
+        _sleep(drive, LONGEST_S)
     hurt.note = f"statuses {first.process.returncode}, {second.process.returncode}"
     return hurt
 
@@ -229,7 +229,7 @@ def two_drivers(world: World, moments: random.Random) -> Hurt:
     _sleep(first, moments.uniform(1, world.typical / 2))
     hurt.kills = int(first.kill())
     for one in others:
-        one.process.wait(200)
+        _sleep(one, LONGEST_S)
     hurt.note = f"the others ended with {[one.process.returncode for one in others]}"
     return hurt
 
@@ -247,7 +247,7 @@ def sleeper(world: World, moments: random.Random) -> Hurt:
     _sleep(second, moments.uniform(1, world.typical))
     os.kill(first.process.pid, signal.SIGCONT)
     for drive in (first, second):
-        drive.process.wait(200)
+        _sleep(drive, LONGEST_S)
     hurt.note = f"statuses {first.process.returncode}, {second.process.returncode}"
     return hurt
 
@@ -262,7 +262,7 @@ def two_runs(world: World, moments: random.Random) -> Hurt:
         _sleep(second, _moment(world, moments))
         hurt.kills = int(second.kill())
     for drive in (first, second):
-        drive.process.wait(240)
+        _sleep(drive, LONGEST_S)
     hurt.note = f"statuses {first.process.returncode}, {second.process.returncode}"
     return hurt
 

@@ -47,7 +47,7 @@ max_rejects: 0.2
 PROVENANCE = ("run_id", "wave", "processed_at", "seconds")
 """Columns that tell which run made a row, and when."""
 PATIENCE_S = 20
-LONGEST_S = 240
+LONGEST_S = 600
 """What a driver may take; more counts as stuck."""
 RESUMES = 6
 INNOCENT = {"crashed", "timed_out", "out_of_memory"}
@@ -347,14 +347,19 @@ class World:
         with log.open("wb") as file:
             node = subprocess.Popen(
                 [*command, "--object-store-memory=100000000", "--disable-usage-stats"],
-                env={**services.QUIET, **os.environ, "FAULT_NODE": self.root.name},
+                env={
+                    **services.QUIET,
+                    "RAY_raylet_start_wait_time_s": "300",
+                    **os.environ,
+                    "FAULT_NODE": self.root.name,
+                },
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
         self.nodes.append(node)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while "Ray runtime started" not in log.read_text(errors="replace"):
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(log.read_text(errors="replace")[-1000:])

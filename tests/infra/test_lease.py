@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -87,6 +88,32 @@ def test_the_lock_of_a_sleeping_process_is_taken_when_it_expires_and_the_sleeper
             assert thief.held()
             sleeper.__exit__(None, None, None)
             assert storage.exists(uri), "the sleeper removed the lock of another"
+
+
+def test_a_lease_that_could_not_be_renewed_is_regained_unless_somebody_took_it(warehouse: str) -> None:
+    uri = storage.join(warehouse, "lock.json")
+    with Lease(uri, "r1", ttl_s=0.5) as lease:
+        lease._stop.set()  # its renewing thread waits for a store that does not answer
+        time.sleep(0.6)
+        assert not lease.held()
+        assert lease.regain()
+        assert lease.held()
+        time.sleep(0.6)
+        with Lease(uri, "r1") as other:
+            assert not lease.regain()
+            assert not lease.held()
+            assert other.regain()
+
+
+def test_a_lease_whose_answers_are_lost_is_held(warehouse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unheard(write: Callable[..., bool]) -> Callable[..., bool]:
+        return lambda *words: write(*words) and False
+
+    for name in ("create", "replace_if"):
+        monkeypatch.setattr(storage, name, unheard(getattr(storage, name)))
+    with Lease(storage.join(warehouse, "lock.json"), "r1", ttl_s=0.9) as lease:
+        time.sleep(1.5)
+        assert lease.held()
 
 
 def test_a_lease_that_was_taken_away_is_no_longer_held(lock: str) -> None:
