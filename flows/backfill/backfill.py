@@ -336,7 +336,11 @@ def _do(
     watcher.started(place)
     lane = pool.get()
     try:
-        outcome = lane.run(job, lambda items, rejects: watcher.advance(place, items, rejects))
+        outcome = lane.run(
+            job,
+            lambda items, rejects: watcher.advance(place, items, rejects),
+            lambda what: watcher.phase("waiting", f"{place.todo.partition}: {what}"),
+        )
     except Exception as error:  # a fault of ours: this partition's alone
         outcome = Outcome(error=f"{type(error).__name__}: {error}", exit_code=1)
     finally:

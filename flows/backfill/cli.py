@@ -13,6 +13,7 @@ from swath.flows.console.options import HOUSE, Json, Warehouse, examples
 from swath.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from swath.flows.backfill.backfill import Summary
     from swath.flows.backfill.records import Backfill, Backfills
 
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
@@ -113,19 +114,20 @@ def backfills(
         kept.load(backfill_id)
         places = kept.places(backfill_id)
         if as_json:
-            told = [
+            rows = [
                 {**one.todo.model_dump(mode="json"), "state": str(one.stand), "run_id": one.run_id,
                  "error": one.record.error if one.record else None}
                 for one in places
             ]  # fmt: skip
-            print(json.dumps(told, indent=1))
+            print(json.dumps(rows, indent=1))
         else:
             show.print_places(out, places)
         return
     with busy("reading the backfills"):
-        found = [(one, summary(one, kept), _state(one, kept)) for one in kept.newest()]
+        told = [(one, summary(one, kept)) for one in kept.newest()]
+        found = [(one, its, _state(one, its, kept)) for one, its in told]
     if as_json:
-        print(json.dumps([{**told.model_dump(mode="json"), "state": state} for _, told, state in found], indent=1))
+        print(json.dumps([{**its.model_dump(mode="json"), "state": state} for _, its, state in found], indent=1))
     elif found:
         show.print_backfills(out, found)
     else:
@@ -147,7 +149,10 @@ def unpause(backfill_id: Id, warehouse: Warehouse = HOUSE) -> None:
     from swath.flows.backfill.records import Backfills
 
     Backfills(warehouse).unpause(backfill_id)
-    out.print(f"it goes on where it is waiting; where it has ended, `swath backfill --resume {backfill_id}` does")
+    out.print(
+        f"it goes on where it is waiting; where it has ended, `swath backfill --resume {backfill_id}` does",
+        soft_wrap=True,
+    )
 
 
 def _go(found: Backfill, direct: bool, as_json: bool) -> None:
@@ -218,8 +223,8 @@ def _alone(*others: object) -> None:
         raise ConfigurationError("--resume goes on with what the backfill was asked for; leave all but --ray out")
 
 
-def _state(found: Backfill, kept: Backfills) -> str:
-    if found.finished_at is not None:
+def _state(found: Backfill, told: Summary, kept: Backfills) -> str:
+    if found.finished_at is not None or (told.partitions and told.finished):
         return "done"
     if kept.paused(found.backfill_id):
         return "paused"

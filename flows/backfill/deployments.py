@@ -15,7 +15,7 @@ from swath.flows.run.records import Record
 from swath.schemas.errors import ConfigurationError, SwathError
 
 
-@flow(name="nightly increment", persist_result=False)
+@flow(name="nightly increment", flow_run_name="{pipeline}: {source}", persist_result=False)
 def nightly(
     pipeline: str,
     source: str,
@@ -34,7 +34,7 @@ def nightly(
     return str(record.status)
 
 
-@flow(name="partition backfill", persist_result=False)
+@flow(name="partition backfill", flow_run_name="{pipeline}: {source}", persist_result=False)
 def backfill(
     pipeline: str,
     source: str,
@@ -76,7 +76,7 @@ def backfill(
     return told.backfill_id
 
 
-@flow(name="maintenance", persist_result=False)
+@flow(name="maintenance", flow_run_name="{warehouse}", persist_result=False)
 def maintenance(
     warehouse: str = "./warehouse",
     snapshots_older_than: str = "7d",
@@ -100,7 +100,7 @@ def maintenance(
     return maintain(warehouse, policy).model_dump_json()
 
 
-@flow(name="retry of rejects", persist_result=False)
+@flow(name="retry of rejects", flow_run_name="{warehouse}", persist_result=False)
 def retry_rejects(warehouse: str = "./warehouse", reason: str | None = None, ray: str = "auto") -> str:
     """What `swath retry` does: rejected items once more, as the latest run of each pipeline asked for them."""
     from swath.flows.run import process

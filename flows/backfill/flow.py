@@ -15,7 +15,7 @@ from swath.flows.backfill.lane import Outcome
 from swath.flows.backfill.records import Backfill, Place
 from swath.flows.local import services
 from swath.flows.run.notify import on_failure
-from swath.flows.run.prefect_run import CELLS, Progressing, artifact_key, flush, slot
+from swath.flows.run.prefect_run import CELLS, Progressing, artifact_key, flush, noted, slot
 from swath.flows.run.records import scrubbed
 from swath.flows.run.reporter import Quiet
 from swath.schemas.errors import RunFailed, SwathError
@@ -37,7 +37,8 @@ def carry_out(backfill: Backfill, watcher: Watcher, *, audit_socket: Path | None
         """List once, cut by partition, run each."""
         key = artifact_key(pipeline)
         telling = _Telling(watcher, key, f"Backfill {backfill_id}")
-        told = work.carry_out(backfill, telling, audit_socket=audit_socket, hand_out=_in_tasks)
+        with noted(warehouse, None):
+            told = work.carry_out(backfill, telling, audit_socket=audit_socket, hand_out=_in_tasks)
         outcome.append(told)
         with suppress(Exception):  # the backfill is done; its table and its record say the same
             _publish_artifacts(key, told)
@@ -102,12 +103,14 @@ class _Telling:
         self._inner = inner
         self._progress = Progressing(Quiet(), f"{key}-backfill", what)
         self._lock = threading.Lock()
+        self._left = 0
 
     def phase(self, name: str, detail: str = "") -> None:
         self._inner.phase(name, detail)
 
     def begin(self, places: Sequence[Place], lanes: int) -> None:
         self._inner.begin(places, lanes)
+        self._left = len(places)
         self._progress.expect(["partitions"], len(places))
 
     def started(self, place: Place) -> None:
@@ -120,6 +123,9 @@ class _Telling:
         self._inner.ended(place, outcome)
         with self._lock:
             self._progress.advance("partitions", 1, 0)
+            self._left -= 1
+            if not self._left:
+                self._progress.phase("publish")
 
 
 def _publish_artifacts(key: str, told: Summary) -> None:

@@ -68,8 +68,9 @@ class Lane:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def run(self, job: Job, watch: Watch) -> Outcome:
-        """Does the job. What goes wrong is told in the outcome, also where the process dies."""
+    def run(self, job: Job, watch: Watch, waiting: Callable[[str], None]) -> Outcome:
+        """Does the job; `waiting` is told what it waits for where it does not move. What goes wrong is told in the
+        outcome, also where the process dies."""
         if self._closed:
             return Outcome(error="the backfill was stopped", exit_code=1)
         process = self._process
@@ -84,7 +85,10 @@ class Lane:
             told = json.loads(line)
             if "outcome" in told:
                 return Outcome.model_validate(told["outcome"])
-            watch(*told["done"])
+            if "waiting" in told:
+                waiting(told["waiting"])
+            else:
+                watch(*told["done"])
         code = process.wait()
         self._process = None
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
@@ -148,6 +152,8 @@ class _Teller:
 
     def phase(self, name: str, detail: str = "") -> None:
         self._flush()
+        if name == "waiting":
+            self._say({"waiting": detail})
 
     def expect(self, stages: list[str], items: int) -> None:
         self._last = stages[-1]

@@ -186,8 +186,9 @@ class Backfills:
         return {partition for partition, stand in last.items() if stand not in (Stand.DONE, Stand.DISCARDED)}
 
     def pause(self, backfill_id: str) -> None:
-        """Has no further partition begun; those at work are finished."""
-        self.load(backfill_id)
+        """Has no further partition begun; those at work are finished. Raises ConfigurationError where all is done."""
+        if self.load(backfill_id).finished_at is not None:
+            raise ConfigurationError(f"backfill {backfill_id} is done; there is nothing to pause")
         storage.write(self.folder(backfill_id, "paused"), b"")
 
     def unpause(self, backfill_id: str) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+from uuid import UUID
 
 from swath.flows.console.report import human_seconds
 from swath.flows.local import services
@@ -81,20 +82,33 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
 
 
 @contextmanager
-def noted(warehouse: str, run_id: str) -> Iterator[None]:
-    """Has it written down at once where a signal stops the run: see `note_stopped`. In the main thread only."""
-    from swath.flows.run.process import note_stopped
+def noted(warehouse: str, run_id: str | None) -> Iterator[None]:
+    """Has it written down at once where a signal stops the flow: with the run, where one is named (see
+    `note_stopped`), and on the server, which otherwise shows a flow within a flow as running for ever. In the main
+    thread only."""
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+    from prefect.states import Cancelled
 
+    from swath.flows.run.process import STOPPED, note_stopped
+
+    flow_run_id = flow_run.id
     before = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
 
-    def note(number: int, frame: Any) -> None:
-        threading.Thread(target=note_stopped, args=(warehouse, run_id)).start()
+    def note() -> None:
+        if run_id is not None:
+            note_stopped(warehouse, run_id)
+        with suppress(Exception), get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(flow_run_id), Cancelled(message=STOPPED), force=True)
+
+    def stop(number: int, frame: Any) -> None:
+        threading.Thread(target=note, daemon=True).start()
         before(number, frame)
 
-    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:

@@ -21,8 +21,14 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.flows.backfill.test_backfill import Notes
 from tests.flows.living import House
 
+from swath.flows.backfill import backfill, flow
+from swath.flows.backfill.lane import Outcome
+from swath.flows.backfill.records import Place as Partition
+from swath.flows.backfill.records import Stand
+from swath.flows.run import process
 from swath.flows.run.records import State
 
 ROOT = Path(__file__).parents[3]
@@ -139,10 +145,10 @@ class Place:
     def processes(self) -> list[psutil.Process]:
         """What the worker has started, and those have."""
         found = []
-        for process in psutil.process_iter():
+        for one in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                if one.environ().get(MARK) == self.mark and one.status() != psutil.STATUS_ZOMBIE:
+                    found.append(one)
             except (psutil.Error, OSError):
                 continue
         return found
@@ -153,9 +159,9 @@ class Place:
         ]
 
     def close(self) -> None:
-        for process in reversed(self.started):
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        for started in reversed(self.started):
+            started.send_signal(signal.SIGKILL)
+            started.wait()
         left = self.processes()
         for one in left:
             one.kill()
@@ -163,9 +169,9 @@ class Place:
         self.web.shutdown()
 
 
-def _command(process: psutil.Process) -> str:
+def _command(one: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        return " ".join(one.cmdline())
     except psutil.Error:
         return ""
 
@@ -257,6 +263,39 @@ def test_a_failed_audit_is_told_to_the_webhook(place: Place, house: House) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_backfill_has_no_more_partitions_at_work_than_there_are_slots(
+    place: Place, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", place.api)
+    monkeypatch.setenv("SWATH_CONCURRENCY_LIMIT", "narrow")
+    monkeypatch.setenv("SWATH_CONCURRENCY_SLOTS", "1")
+    house.put(*(f"2026-01-0{day}/{n}.txt" for day in range(1, 5) for n in range(3)))
+    at_work, most = set[str](), 0
+
+    class Counting(Notes):
+        def started(self, place: Partition) -> None:
+            nonlocal most
+            at_work.add(place.todo.partition)
+            most = max(most, len(at_work))
+
+        def ended(self, place: Partition, outcome: Outcome) -> None:
+            at_work.discard(place.todo.partition)
+
+    told = flow.carry_out(
+        backfill.new(house.request(partition_by="{dt}"), parallel=3), Counting(), audit_socket=house.audit_socket
+    )
+    assert (told.stands, most) == ({Stand.DONE: 4}, 1)
+    house.check()
+    limits = {one["name"]: one for one in place.ask("v2/concurrency_limits/filter", {})}
+    assert (limits["narrow"]["limit"], limits["narrow"]["active_slots"]) == (1, 0)
+    runs = place.ask("flow_runs/filter", {"flow_runs": {"name": {"any_": [told.backfill_id]}}})
+    assert [one["state_type"] for one in runs] == ["COMPLETED"]
+    progress = [one for one in place.ask("artifacts/filter", {}) if one["key"] == "toy-backfill-progress"]
+    assert float(progress[-1]["data"]) == 100
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("deployment", ["nightly", "backfill"])
 def test_cancelling_stops_the_work_within_half_a_minute_and_it_can_be_resumed(
@@ -279,5 +318,9 @@ def test_cancelling_stops_the_work_within_half_a_minute_and_it_can_be_resumed(
     print(f"{deployment}: written down {time.monotonic() - began:.1f} s after the cancellation")
     (record,) = house.runs.all()
     assert "stopped" in str(record.error)
-    assert house.resume(record.run_id).status == State.PUBLISHED, "nobody holds its lock"
+    assert {one["state_type"] for one in place.ask("flow_runs/filter", {}) if one["parent_task_run_id"]} <= {
+        "CANCELLED", "COMPLETED", "FAILED",
+    }  # fmt: skip
+    resumed = process.resume(house.warehouse, record.run_id, prefect=False, ray="off", audit_socket=house.audit_socket)
+    assert resumed.status == State.PUBLISHED, "nobody holds its lock"
     house.check()
