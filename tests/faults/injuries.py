@@ -177,7 +177,9 @@ def full_disk(place: str) -> Injury:
                     file.write(bytes(1 << 12))
             _sleep(drive, 60)
             filler.unlink()
-            hurt.note = "came through" if drive.process.poll() == 0 else f"told: {drive.said()[-160:]}"
+            hurt.note = (
+                "came through" if drive.process.poll() == 0 else f"told: {drive.said()[-160:].splitlines()[-1:]}"
+            )
             _sleep(drive, LONGEST_S)
         return hurt
 

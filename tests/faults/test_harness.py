@@ -18,7 +18,7 @@ def check(cases: list[Case]) -> None:
     assert not [case for case in cases if not case.verdict.good]
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_a_few_injuries_without_ray() -> None:
     faults = [
         ("kill at crash points", at_points(["planned", "executed", "publish.after_commit"], "wave", 2)),
