@@ -30,7 +30,9 @@ from swath.flows.local import services
 from swath.flows.run import process
 from swath.flows.run.records import State
 from swath.infra import storage
+from swath.infra.lease import Lease
 from swath.infra.s3server import SeaweedFS
+from swath.schemas.errors import RunLocked
 
 ROOT = Path(__file__).parents[2]
 SITES = 12
@@ -44,7 +46,7 @@ steps:
 table: {{publish: {publish}}}
 max_rejects: 0.2
 """
-PROVENANCE = ("run_id", "wave", "processed_at", "seconds")
+PROVENANCE = ("run_id", "step_runs", "wave", "processed_at", "seconds")
 """Columns that tell which run made a row, and when."""
 PATIENCE_S = 20
 LONGEST_S = 600
@@ -285,7 +287,14 @@ class World:
 
     def _left(self) -> list[str]:
         """Locks, staging and processes that should be gone."""
-        left = [f"lock {name}" for name in storage.list_names(storage.join(self.house.warehouse, "_swath/publishing"))]
+        left = []
+        locks = storage.join(self.house.warehouse, "_swath/publishing")
+        for name in storage.list_names(locks):  # one that a dead driver has left is taken over at once
+            try:
+                with Lease(storage.join(locks, name), "faults"):
+                    pass
+            except RunLocked as error:
+                left.append(f"lock {name}: {error}")
         for name in self.house.runs.names():
             if name not in self._before:
                 folder = self.house.runs.folder(name)
