@@ -156,6 +156,7 @@ def weather(kind: Weather, longest: float) -> Injury:
             world.proxy.weather = "fair"
         lasted, met = time.monotonic() - hurt.at, world.proxy.spoiled - met
         hurt.note = f"{lasted:.0f} s, {met} connections met it"
+        hurt.missed = "" if met else "nobody connected meanwhile"
         return hurt
 
     return hurt
