@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from swath.flows.run.records import Runs
+from swath.flows.run.records import Runs, State
 from swath.infra.lake import RUN, Lake, Snapshot
 from swath.schemas.errors import ConfigurationError
 
@@ -58,6 +58,22 @@ def published_by(lake: Lake, run_id: str) -> tuple[str, Snapshot]:
     if not own or lake.snapshot_of(record.table, run_id, max(done)) != own[-1].id:
         raise ConfigurationError(f"table {record.table} as of run {run_id} has expired{_oldest(kept)}")
     return record.table, own[-1]
+
+
+def with_the_one_before(warehouse: str, run_id: str | None) -> tuple[str, str]:
+    """A run, the latest that is published where none is named, after the run that published to its table before it.
+
+    Raises ConfigurationError where there is none.
+    """
+    runs = Runs(warehouse)
+    later = runs.load(run_id) if run_id else runs.latest(State.PUBLISHED)
+    published = (one for one in runs.newest() if one.status == State.PUBLISHED)
+    earlier = (one for one in published if later and one.table == later.table and one.run_id < later.run_id)
+    before = next(earlier, None)
+    if later is None or before is None:
+        what = f"before {later.run_id} no run" if later else "no run"
+        raise ConfigurationError(f"{what} has published to that table; `swath runs` lists them, name two")
+    return before.run_id, later.run_id
 
 
 def _at(table: str, kept: Sequence[Snapshot], at: datetime) -> int | None:

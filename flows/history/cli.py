@@ -95,14 +95,20 @@ def _show(record: Record, parts: list[Part]) -> None:
 
 @app.command(
     epilog=examples(
+        "swath diff",
         "swath diff 20260501T101500-3fa2c1 20260502T090000-77d0e2",
         "swath diff 20260501T101500-3fa2c1 20260502T090000-77d0e2 --column document_type --limit 50",
         "swath diff 20260501T101500-3fa2c1 20260502T090000-77d0e2 --json > diff.json",
     )
 )
 def diff(
-    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The run to compare from, as `swath runs` lists it.")],
-    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The run to compare to.")],
+    run_a: Annotated[
+        str | None, typer.Argument(metavar="[RUN_A]", help="The run to compare from, as `swath runs` lists it.")
+    ] = None,
+    run_b: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN_B]", help="The run to compare to. One run alone is compared with that before it."),
+    ] = None,
     column: Annotated[
         str | None, typer.Option(help="List the items in which this column, or `status`, differs.")
     ] = None,
@@ -116,6 +122,10 @@ def diff(
 ) -> None:
     """Show what changed in a table from one run to another: rows, labels, fields, distributions."""
     with busy("comparing"):
+        if run_a is None or run_b is None:
+            from swath.flows.history.asof import with_the_one_before
+
+            run_a, run_b = with_the_one_before(warehouse, run_a)
         if column is None:
             from swath.flows.history.diff import diff as compare
 

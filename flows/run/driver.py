@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.flows.pipelines.binding import READABLE, Bound, bind
 from swath.flows.run.execute import Execution
@@ -40,8 +39,6 @@ from swath.schemas.review import is_reviewed
 
 ATTEMPTS = 5
 """How often a wave whose cells another run replaced is settled anew."""
-PATIENCE_S = 120
-"""How long a run waits for others to publish."""
 N = TypeVar("N", int, float)
 WHOLE_RUN = 0
 """The wave number under which a run is published at once."""
@@ -282,7 +279,7 @@ class Driver:
                 basis |= one.replaced()
             self._hold()
             try:
-                with self._timed("publish"), self._publishing():
+                with self._timed("publish"), self.lake.publishing(self.table, self.run_id):
                     self._check_current(list(waves.values()))
                     return self.lake.publish(self.table, self.run_id, number, adds, basis, properties)
             except Stale as stale:
@@ -399,20 +396,6 @@ class Driver:
         done = self.done()
         own = {file.path for number, one in self.staged.items() if number in done for file in one.settled.adds()}
         check_current(self.lake, self.table, self.plan, waves, self._known, own)
-
-    @contextmanager
-    def _publishing(self) -> Iterator[None]:
-        """One run at a time looks at the table and commits: two new runs that lay out the same objects differently
-        have no cell in common, so that a commit alone would not notice."""
-        lock = storage.join(self.runs.warehouse, "_swath", "publishing", f"{self.table}.json")
-        lease = Lease(lock, self.run_id)
-        patience = stop_after_delay(PATIENCE_S)
-        waiting = Retrying(
-            retry=retry_if_exception_type(RunLocked), wait=wait_random(0.05, 0.3), stop=patience, reraise=True
-        )
-        with ExitStack() as stack:
-            waiting(stack.enter_context, lease)
-            yield
 
     def _hold(self) -> None:
         """Raises RunLocked where the lease was lost: this process slept, and another drives the run by now."""

@@ -178,3 +178,15 @@ def test_the_command_shows_what_differs(house: House) -> None:
     listed = CliRunner().invoke(app, ["diff", *given, "--column", "kind", "--limit", "1"]).output
     assert "short" in listed
     assert "1 row" in listed
+
+
+def test_one_run_alone_is_compared_with_the_one_before_it_in_its_table(house: House) -> None:
+    house.put("a.txt", "b.txt")
+    assert isinstance(CliRunner().invoke(app, ["diff", "--warehouse", house.warehouse]).exception, ConfigurationError)
+    house.run(guess())
+    house.run(guess(shift=2))
+    last = house.run(guess(shift=3))
+    house.run(pipeline(Step(op=LENGTH), name="other"))
+    said = CliRunner().invoke(app, ["diff", last.run_id, "--warehouse", house.warehouse, "--json"])
+    step = json.loads(said.stdout)["steps"][0]
+    assert step["settings"] == {"config.shift": [2, 3]}
