@@ -50,7 +50,9 @@ app.add_typer(upkeep)
 
 
 Pipeline = Annotated[str, typer.Argument(help="A shipped pipeline (photos, documents, survey) or a YAML file.")]
-Source = Annotated[str, typer.Argument(help="A folder, a bucket (s3://...), one file, or a Parquet/CSV list of URIs.")]
+Source = Annotated[
+    str, typer.Argument(help="A folder, a bucket, a file; or a list: Parquet or CSV, an S3 Inventory, S3 events.")
+]
 Include = Annotated[
     list[str] | None, typer.Option(help="Take only paths below the source that match; may be repeated.")
 ]

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
@@ -181,14 +181,16 @@ class Lake:
                 raise Conflict(f"table {name}: {iceberg.TRIES} other commits came first; try again") from error
 
     @contextlib.contextmanager
-    def publishing(self, name: str, owner: str) -> Iterator[None]:
-        """One at a time looks at the table and commits. Raises RunLocked after two minutes of others."""
+    def publishing(self, name: str, owner: str, waits: Callable[[], None] | None = None) -> Iterator[None]:
+        """One at a time looks at the table and commits. `waits` is called once where another is there first. Raises
+        RunLocked after two minutes of others."""
         lock = storage.join(self.warehouse, "_swath", "publishing", f"{name}.json")
         waiting = Retrying(
             retry=retry_if_exception_type(RunLocked),
             wait=wait_random(0.05, 0.3),
             stop=stop_after_delay(PATIENCE_S),
             reraise=True,
+            before_sleep=lambda tried: waits() if waits and tried.attempt_number == 1 else None,
         )
         with contextlib.ExitStack() as stack:
             waiting(stack.enter_context, Lease(lock, owner))

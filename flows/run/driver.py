@@ -279,7 +279,7 @@ class Driver:
                 basis |= one.replaced()
             self._hold()
             try:
-                with self._timed("publish"), self.lake.publishing(self.table, self.run_id):
+                with self._timed("publish"), self.lake.publishing(self.table, self.run_id, self._wait):
                     self._check_current(list(waves.values()))
                     return self.lake.publish(self.table, self.run_id, number, adds, basis, properties)
             except Stale as stale:
@@ -396,6 +396,9 @@ class Driver:
         done = self.done()
         own = {file.path for number, one in self.staged.items() if number in done for file in one.settled.adds()}
         check_current(self.lake, self.table, self.plan, waves, self._known, own)
+
+    def _wait(self) -> None:
+        self.reporter.phase("publish", "another run is publishing to the table; waiting for it")
 
     def _hold(self) -> None:
         """Raises RunLocked where the lease was lost: this process slept, and another drives the run by now."""

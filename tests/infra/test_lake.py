@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterable
@@ -318,3 +319,19 @@ def test_the_catalog_of_a_remote_warehouse_stands_in_our_home(s3, tmp_path: Path
     monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
     Lake(s3.bucket() + "/lake").ensure("photos", SCHEMA)
     assert len(list((settings().home_path() / "catalogs").glob("*.db"))) == 1
+
+
+def test_who_waits_until_another_has_published_is_told_so_once(lake: Lake) -> None:
+    told: list[str] = []
+
+    def second() -> None:
+        with lake.publishing("photos", "second", lambda: told.append("waits")):
+            told.append("publishes")
+
+    waiting = threading.Thread(target=second)
+    with lake.publishing("photos", "first", lambda: told.append("first waits")):
+        waiting.start()
+        time.sleep(1.5)
+        assert told == ["waits"]
+    waiting.join(timeout=60)
+    assert told == ["waits", "publishes"]
