@@ -205,7 +205,7 @@ STEPS = {
 OPS = {"length": LENGTH, "twice": TWICE, "group": GROUP, "tag": TAG}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_after_any_changes_the_table_is_the_one_made_from_scratch(
     house: House, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
