@@ -22,11 +22,10 @@ from swath.flows.backfill.lane import Job, Lane, Outcome, join_ray
 from swath.flows.backfill.parts import Todo, cut, name_of, survey
 from swath.flows.backfill.records import Backfill, Backfills, Place, Stand, Work
 from swath.flows.backfill.select import in_order, matcher
-from swath.flows.pipelines.binding import READABLE, bind
+from swath.flows.pipelines.binding import bind
+from swath.flows.run.listing import list_source
 from swath.flows.run.plan import compared
 from swath.flows.run.records import Request, State
-from swath.flows.source.manifest import ManifestSummary, build_manifest
-from swath.flows.upkeep.leave_out import stays_out
 from swath.flows.work import engine
 from swath.flows.work.place import without_ray
 from swath.flows.work.stages import SPARE_CPUS, fuse
@@ -217,21 +216,6 @@ def choose(found: Sequence[Todo], backfill: Backfill, failed: Callable[[], set[s
     return [by_name[partition] for partition in in_order(by_name, backfill.newest_first)]
 
 
-def list_source(request: Request, into: str) -> ManifestSummary:
-    """The manifest of the whole source."""
-    return build_manifest(
-        request.source,
-        request.pipeline,
-        into,
-        include=request.include,
-        exclude=request.exclude,
-        partition_by=request.partition_by,
-        limit=request.limit,
-        readable=READABLE,
-        leave_out=stays_out(request.warehouse, request.pipeline.table.name),
-    )
-
-
 def in_threads(places: Sequence[Place], lanes: int, step: Step, before_each: Callable[[], None]) -> None:
     """Hands partitions out to so many threads, each begun when one is free."""
     free = threading.BoundedSemaphore(lanes)
@@ -271,7 +255,7 @@ def _prepare(backfill: Backfill, backfills: Backfills, watcher: Watcher) -> Work
         storage.delete_prefix(folder)
     watcher.phase("manifest", f"listing {request.source}")
     snapshot_id = lake.snapshot(bound.pipeline.table.name)  # before the source: what comes after it is not gone
-    manifest = list_source(request, manifest_folder)
+    manifest = list_source(request, request.warehouse, manifest_folder)
     watcher.phase("plan", f"{manifest.items:,} items")
     with compared(bound, manifest, lake, snapshot_id, request.retry) as db:
         chosen = choose(

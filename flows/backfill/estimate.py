@@ -8,12 +8,13 @@ from statistics import fmean
 
 from pydantic import BaseModel
 
-from swath.flows.backfill.backfill import choose, list_source, room
+from swath.flows.backfill.backfill import choose, room
 from swath.flows.backfill.parts import Todo, survey
 from swath.flows.backfill.records import Backfill, Backfills
-from swath.flows.console.preview import _has_tables as has_tables
-from swath.flows.duck import parquet, scratch
+from swath.flows.console.preview import has_tables
 from swath.flows.pipelines.binding import bind
+from swath.flows.run.listing import list_source
+from swath.flows.run.measured import sample, seconds_by_step, work_seconds
 from swath.flows.run.plan import compared
 from swath.flows.run.records import Record, Runs, State
 from swath.flows.work.place import place
@@ -22,8 +23,6 @@ from swath.infra.lake import Lake
 from swath.infra.scratch import Scratch
 from swath.infra.settings import settings
 
-SAMPLE = 20
-"""Files of the table whose rows tell how long its steps take."""
 RUNS = 20
 """Latest published runs that are asked how long they took."""
 FIXED_S = 30.0
@@ -99,7 +98,7 @@ def estimate(backfill: Backfill, core_hour_price: float | None = None, gpu_hour_
     core_price = settings().core_hour_price if core_hour_price is None else core_hour_price
     gpu_price = settings().gpu_hour_price if gpu_hour_price is None else gpu_hour_price
     with Scratch("backfill") as folder:
-        manifest = list_source(request, str(folder))
+        manifest = list_source(request, request.warehouse, str(folder))
         lake = Lake(request.warehouse if has_tables(request.warehouse) else str(folder))
         backfills = Backfills(request.warehouse)
         table = bound.pipeline.table.name
@@ -109,7 +108,7 @@ def estimate(backfill: Backfill, core_hour_price: float | None = None, gpu_hour_
     most = max((one.pending for one in todo), default=0)
     lanes = max(1, min(backfill.parallel, len(todo), room(request, request.ray) or backfill.parallel))
     pools = place(fuse(bound.steps), request.ray, most, lanes)
-    files = [file.path for file in lake.files(table)][-SAMPLE:] if has_tables(request.warehouse) else []
+    files = sample(lake, table) if has_tables(request.warehouse) else []
     measured = measure(Runs(request.warehouse).newest(), table, files)
     costs = [_cost(one, measured, pools, core_price, gpu_price) for one in todo]
     why: dict[str, int] = {}
@@ -150,24 +149,12 @@ def measure(newest: Iterable[Record], table: str, files: Sequence[str]) -> Measu
             break
     if not runs or not files:
         return None
-    with scratch(*files) as db:
-        rows = f"(SELECT seconds FROM {parquet(files, by_name=True)} WHERE status <> 'gone')"
-        operators: dict[str, float] = dict(
-            db.execute(
-                f"""SELECT entry.key, sum(entry.value) / (SELECT count(*) FROM {rows})
-                FROM (SELECT unnest(map_entries(seconds)) AS entry FROM {rows}) GROUP BY entry.key ORDER BY 1"""
-            ).fetchall()
-        )
     done = [one.ok + one.rejected for one in runs]
-    beside = [max(0.0, one.seconds - _work_s(one)) for one in runs]
+    beside = [max(0.0, one.seconds - work_seconds(one)) for one in runs]
     fixed, each = _line(done, beside)
-    return Measured(runs=len(runs), items=sum(done), operators=operators, fixed_s=round(fixed, 3), beside_s=each)
-
-
-def _work_s(record: Record) -> float:
-    """What its steps would have taken of the run, shared evenly among its workers."""
-    workers = max((stage["workers"] for stage in record.stages.values()), default=1) or 1
-    return sum(record.operators.values()) / workers
+    return Measured(
+        runs=len(runs), items=sum(done), operators=seconds_by_step(files), fixed_s=round(fixed, 3), beside_s=each
+    )
 
 
 def _line(items: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:

@@ -10,12 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from swath.flows.console.report import human_seconds, left_out, show
-from swath.flows.duck import parquet, scratch
-from swath.flows.pipelines.binding import READABLE, Bound, bind
+from swath.flows.pipelines.binding import Bound, bind
+from swath.flows.run.listing import list_source
+from swath.flows.run.measured import sample, seconds_by_step, work_seconds
 from swath.flows.run.plan import ALL, Part, Plan, make_plan
 from swath.flows.run.records import Request, Runs
-from swath.flows.source.manifest import build_manifest
-from swath.flows.upkeep.leave_out import stays_out
 from swath.flows.work.place import place
 from swath.flows.work.stages import Pool, fuse
 from swath.infra import storage
@@ -25,10 +24,6 @@ from swath.infra.settings import settings
 
 WORKER_BYTES = 400 << 20
 """Resident memory of a worker before any model: Python, Arrow, OpenCV, and a picture in hand."""
-
-
-SAMPLE = 20
-"""Files of the table whose rows tell how long its steps take."""
 
 
 class StagePreview(BaseModel):
@@ -86,18 +81,8 @@ def preview(request: Request) -> Preview:
     bound = bind(request.pipeline)
     with Scratch("plan") as temporary:
         folder = str(temporary)
-        manifest = build_manifest(
-            request.source,
-            bound.pipeline,
-            folder,
-            include=request.include,
-            exclude=request.exclude,
-            partition_by=request.partition_by,
-            limit=request.limit,
-            readable=READABLE,
-            leave_out=stays_out(request.warehouse, request.pipeline.table.name),
-        )
-        lake = Lake(request.warehouse if _has_tables(request.warehouse) else folder)
+        manifest = list_source(request, request.warehouse, folder)
+        lake = Lake(request.warehouse if has_tables(request.warehouse) else folder)
         plan = make_plan(bound, manifest, lake, None, retry=request.retry)
         parts = [_part(bound, request, number, part, plan) for number, part in enumerate(plan.parts)]
         seconds = _predicted(request, lake, parts)
@@ -170,7 +155,7 @@ def _add_stages(grid: Table, stages: list[StagePreview]) -> None:
         grid.add_row("", f"{workers} of {wants}, about {stage.memory_bytes / 2**30:.1f} GiB together")
 
 
-def _has_tables(warehouse: str) -> bool:
+def has_tables(warehouse: str) -> bool:
     """Whether the catalog is there; opening it would make one."""
     local = Path(storage.local_path(warehouse)) if storage.is_local(warehouse) else None
     catalog = settings().catalog_for(storage.normalize(warehouse), local)
@@ -205,20 +190,12 @@ def _predicted(request: Request, lake: Lake, parts: list[PartPreview]) -> float 
     """Seconds of work an item, by step, as the table's rows say, over the workers, plus what the latest run spent on
     everything else."""
     table = request.pipeline.table.name
-    files = [file.path for file in lake.files(table)][-SAMPLE:]
+    files = sample(lake, table)
     latest = next((one for one in Runs(request.warehouse).newest() if one.table == table and one.operators), None)
     if not files or latest is None:
         return None
-    with scratch(*files) as db:
-        rows = f"(SELECT seconds FROM {parquet(files, by_name=True)} WHERE status <> 'gone')"
-        taken = dict(
-            db.execute(
-                f"""SELECT entry.key, sum(entry.value) / (SELECT count(*) FROM {rows})
-                FROM (SELECT unnest(map_entries(seconds)) AS entry FROM {rows}) GROUP BY entry.key"""
-            ).fetchall()
-        )
-    ran = max((stage["workers"] for stage in latest.stages.values()), default=1)
-    seconds = max(0.0, latest.seconds - sum(latest.operators.values()) / ran)
+    taken = seconds_by_step(files)
+    seconds = max(0.0, latest.seconds - work_seconds(latest))
     for part in parts:
         steps = [step for stage in part.stages for step in stage.steps]
         if part.items and not taken.keys() >= set(steps):

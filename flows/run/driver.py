@@ -20,15 +20,15 @@ from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
-from swath.flows.pipelines.binding import READABLE, Bound, bind
+from swath.flows.pipelines.binding import Bound, bind
 from swath.flows.run.execute import Execution
+from swath.flows.run.listing import list_source
 from swath.flows.run.plan import Plan, Wave, make_plan
 from swath.flows.run.records import Record, Runs, State
 from swath.flows.run.reporter import Quiet, Reporter
 from swath.flows.run.settle import Settled, cells_of, check_current, settle
 from swath.flows.run.standby import Standby
-from swath.flows.source.manifest import ManifestSummary, build_manifest
-from swath.flows.upkeep.leave_out import stays_out
+from swath.flows.source.manifest import ManifestSummary
 from swath.infra import storage
 from swath.infra.crash import crash_point
 from swath.infra.lake import Cell, DataFile, Lake, Stale
@@ -161,17 +161,7 @@ class Driver:
                 summary = (
                     self._ready(request.manifest)
                     if request.manifest
-                    else build_manifest(
-                        request.source,
-                        self.bound.pipeline,
-                        self._path("manifest"),
-                        include=request.include,
-                        exclude=request.exclude,
-                        partition_by=request.partition_by,
-                        limit=request.limit,
-                        readable=READABLE,
-                        leave_out=stays_out(self.runs.warehouse, self.table),
-                    )
+                    else list_source(request, self.runs.warehouse, self._path("manifest"))
                 )
                 found = Listing(manifest=summary, snapshot_id=snapshot_id)
                 crash_point("listing")

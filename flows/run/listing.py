@@ -1,0 +1,23 @@
+"""What a request asks to be listed: the manifest of its source."""
+
+from __future__ import annotations
+
+from swath.flows.pipelines.binding import READABLE
+from swath.flows.run.records import Request
+from swath.flows.source.manifest import ManifestSummary, build_manifest
+from swath.flows.upkeep.leave_out import stays_out
+
+
+def list_source(request: Request, warehouse: str, into: str) -> ManifestSummary:
+    """The manifest of the whole source, written below a URI; without what the warehouse was told to forget or drop."""
+    return build_manifest(
+        request.source,
+        request.pipeline,
+        into,
+        include=request.include,
+        exclude=request.exclude,
+        partition_by=request.partition_by,
+        limit=request.limit,
+        readable=READABLE,
+        leave_out=stays_out(warehouse, request.pipeline.table.name),
+    )
