@@ -87,25 +87,35 @@ class StageWorker:
         if watched:
             self.watch = Watched(self.suspects, context.limits.seconds, context.limits.memory_bytes)
             self.journal = self.watch.slot
+        try:
+            self.chains = self._loaded()
+        except BaseException:
+            self.close()
+            raise
+
+    def _loaded(self) -> list[Chain]:
+        """The stage's operators, ready to work unless each item gets a process of its own."""
+        if self.watch:
             self._check_starts()
             self.watch.slot.load()
-        keeper = Keeper(context.artifacts, context.fingerprints, self.journal)
-        cut = next((i for i, link in enumerate(stage.links) if link.of_objects), len(stage.links))
+        links = self.stage.links
+        keeper = Keeper(self.context.artifacts, self.context.fingerprints, self.journal)
+        cut = next((i for i, link in enumerate(links) if link.of_objects), len(links))
         # An object's operator sees all its items at once, so it runs when the items themselves are through.
-        parts = [part for part in (stage.links[:cut], stage.links[cut:]) if part]
-        self.chains = [Chain(part, self.journal, keeper) for part in parts]
-        if apart:
-            return
+        chains = [Chain(part, self.journal, keeper) for part in (links[:cut], links[cut:]) if part]
+        if self.apart:
+            return chains
         limit_threads(self.threads)
-        for chain in self.chains:
+        for chain in chains:
             chain.load()
         self.journal.rest()
-        if watched and self._bloated():
+        if self.watch and self._bloated():
             raise RunFailed(
-                f"a worker for {stage.name} has {resident_bytes(os.getpid()) / 2**30:.2f} GiB in memory before its "
-                f"first item, the limit is {context.limits.memory_bytes / 2**30:.2f} GiB; raise `limits: "
+                f"a worker for {self.stage.name} has {resident_bytes(os.getpid()) / 2**30:.2f} GiB in memory before "
+                f"its first item, the limit is {self.context.limits.memory_bytes / 2**30:.2f} GiB; raise `limits: "
                 "{memory_bytes: ...}` of the pipeline"
             )
+        return chains
 
     def __call__(self, block: pa.Table) -> pa.Table:
         suspects: frozenset[str] = frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import simplejpeg
 
 from swath.flows.pipelines.binding import bind
 from swath.flows.run.blocks import blocks
+from swath.flows.work.journal import resident_bytes
 from swath.flows.work.stages import Cluster, fuse, pools
 from swath.flows.work.wave import Work
 from swath.flows.work.worker import Context
@@ -49,10 +51,16 @@ def draw(folder: Path, count: int, pages: int = 1) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema_of(MANIFEST))
 
 
+def room(more: int) -> int:
+    """A limit so far above what this process, with all that other tests have left in it, has in memory."""
+    return resident_bytes(os.getpid()) + more
+
+
 def make_work(
     folder: Path, manifest: pa.Table, steps: list[object], workers: int | None = None, **limits: float
 ) -> Work:
     """The manifest's items through the steps (as in YAML), staged below the folder."""
+    limits.setdefault("memory_bytes", room(4 << 30))
     bound = bind(Pipeline.model_validate({"name": "small", "steps": steps, "limits": limits}))
     given = pools(fuse(bound.steps), CLUSTER)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.flows.small_work import draw, make_work, rejects, staged
+from tests.flows.small_work import draw, make_work, rejects, room, staged
 
 from swath.flows.work.inprocess import execute_here
-from swath.flows.work.journal import resident_bytes, resting
+from swath.flows.work.journal import resting
 from swath.flows.work.worker import StageWorker, suspects_of
 from swath.infra import storage
 from swath.schemas.errors import RunFailed, StorageUnavailable
@@ -90,11 +89,6 @@ def test_a_store_that_fails_for_good_stops_the_run_and_names_the_file(
     (tmp_path / "in/0003.jpg").unlink()
     execute_here(work)
     assert len({row["item_id"] for row in staged(work)}) == len(staged(work)) == 10
-
-
-def room(more: int) -> int:
-    """A limit so far above what this process, with all that other tests have left in it, has in memory."""
-    return resident_bytes(os.getpid()) + more
 
 
 def test_suspects_are_tried_apart_and_only_culprits_are_rejected(tmp_path: Path) -> None:
