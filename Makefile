@@ -3,6 +3,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ENVIRONMENT := .venv/.installed
 SYSTEM := .venv/.system
+# A file at a time, as they are collected: what a module sets up is set up once.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 PACKAGES := tesseract-ocr tesseract-ocr-eng tesseract-ocr-osd
 
 .DEFAULT_GOAL := help
@@ -21,7 +23,7 @@ demo: setup
 	$(BIN)/swath demo
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-all: setup
 	$(BIN)/pytest

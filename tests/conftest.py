@@ -16,6 +16,15 @@ import pytest
 from swath.infra.s3server import SeaweedFS
 
 
+LONG = ("test_readme.py", "test_harness.py", "test_isolation.py", "test_backfill.py", "test_prefect.py")
+"""Files that take minutes, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: of several workers, each with a file at a time, none ends alone with it."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 class S3:
     """The session's S3 server, and new buckets on it."""
 
