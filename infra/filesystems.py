@@ -6,12 +6,21 @@ import errno
 import importlib.util
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
 
 from swath.infra.settings import environment, settings
 from swath.infra.uris import local_path, remote_path, scheme_of
@@ -21,6 +30,8 @@ T = TypeVar("T")
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 CONNECT_S, READ_S = 5, 60
+UNANSWERED_S = 10
+"""For how long a store does not answer before it is told, and how often from then on."""
 _FINAL = (errno.EINVAL, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOSPC)
 _REFUSED = re.compile(r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP status 40[013]|Forbidden", re.IGNORECASE)
 _MISSING = re.compile(r"NO_SUCH_KEY|NO_SUCH_BUCKET|HTTP status 404")
@@ -90,6 +101,29 @@ def _fsspec(scheme: str, variables: frozenset[tuple[str, str]], pid: int) -> Any
     return s3
 
 
+@contextmanager
+def told_of_waiting(tell: Callable[[str], None]) -> Iterator[None]:
+    """While the context lasts `tell` hears, in whatever thread waits, of stores that do not answer."""
+    _listeners.append(tell)
+    try:
+        yield
+    finally:
+        _listeners.remove(tell)
+
+
+_listeners: list[Callable[[str], None]] = []
+_told = 0.0
+
+
+def _tell(state: RetryCallState) -> None:
+    global _told
+    waited = state.seconds_since_start or 0
+    if waited >= UNANSWERED_S and time.monotonic() - _told >= UNANSWERED_S and state.outcome:
+        _told = time.monotonic()
+        for tell in _listeners:
+            tell(f"a store has not answered for {waited:.0f} s: {state.outcome.exception()}")
+
+
 def attempt(what: str, action: Callable[[], T], patience_s: float | None = None) -> T:
     """The result of `action`, tried again while the store does not answer.
 
@@ -102,6 +136,7 @@ def attempt(what: str, action: Callable[[], T], patience_s: float | None = None)
             retry=retry_if_exception(_may_pass),
             wait=wait_exponential_jitter(initial=0.2, max=15),
             stop=stop_after_delay(patience) | stop_after_attempt(options.storage_attempts),
+            before_sleep=_tell,
             reraise=True,
         ):
             with trial:

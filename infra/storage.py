@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swath.infra.filesystems import attempt, filesystem, fsspec
+from swath.infra.filesystems import attempt, filesystem, fsspec, told_of_waiting
 from swath.infra.listing import FIRST_CONTACT_S, Listed, list_objects, local_etag, look_up
 from swath.infra.uris import (
     is_local,
@@ -62,6 +62,7 @@ __all__ = [
     "relative",
     "replace_if",
     "scheme_of",
+    "told_of_waiting",
     "uri_of",
     "write",
 ]

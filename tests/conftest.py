@@ -15,7 +15,6 @@ import pytest
 
 from swath.infra.s3server import SeaweedFS
 
-
 LONG = ("test_readme.py", "test_harness.py", "test_isolation.py", "test_backfill.py", "test_prefect.py")
 """Files that take minutes, the longest first."""
 

@@ -182,8 +182,9 @@ def _hold(
     steps: Callable[[Driver, Call[Any]], Record],
 ) -> Record:
     """Drives the run under its lease; whatever stops it is written down."""
-    with _lease(runs, record) as lease:
-        driver = Driver(record, runs, reporter or Quiet(), lease, audit_socket)
+    reporter = reporter or Quiet()
+    with storage.told_of_waiting(partial(reporter.phase, "waiting")), _lease(runs, record) as lease:
+        driver = Driver(record, runs, reporter, lease, audit_socket)
         try:
             if (
                 driver.is_first()

@@ -85,7 +85,7 @@ def workers(world: World, moments: random.Random) -> Hurt:
     """Up to four workers, one after the other, while the run goes on."""
     drive, hurt = world.run(moments.choice(["run", "wave"])), Hurt()
     while drive.running and hurt.kills < 4:
-        found = world.ours("ray::MapWorker")
+        found = world.workers()
         if not found:
             time.sleep(0.1)
             continue
@@ -102,16 +102,16 @@ def workers(world: World, moments: random.Random) -> Hurt:
 def raylet(world: World, moments: random.Random) -> Hurt:
     """The second node, at a random moment after workers are there; it comes back for the next case."""
     drive = world.run(moments.choice(["run", "wave"]))
-    while drive.running and not world.ours("ray::MapWorker"):
+    while drive.running and not world.workers():
         time.sleep(0.1)
     _sleep(drive, moments.uniform(0, world.typical / 2))
     if not drive.running:
         return Hurt(missed="over before")
-    for one in psutil.Process(world.nodes[1].pid).children(recursive=True):
-        if one.name() == "raylet":
-            one.kill()
-            return Hurt(1)
-    return Hurt(missed="no raylet found")
+    found = world.nodes.raylet() if world.nodes else None
+    if found is None:
+        return Hurt(missed="no raylet found")
+    found.kill()
+    return Hurt(1)
 
 
 def prefect(world: World, moments: random.Random) -> Hurt:

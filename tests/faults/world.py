@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 import psutil
 from tests.faults.proxy import Proxy
 from tests.flows.living import House
+from tests.nodes import Nodes
 
 from swath.flows.console.command import make_request
 from swath.flows.local import services
@@ -99,14 +99,12 @@ class Verdict:
 class World:
     """Everything that may be killed, and the means to start it again."""
 
-    def __init__(
-        self, root: Path, server: SeaweedFS, proxy: Proxy, seed: int, on_ray: bool, items: int, wave_items: int
-    ) -> None:
-        self.root, self.server, self.proxy, self.on_ray = root, server, proxy, on_ray
+    def __init__(self, root: Path, server: SeaweedFS, proxy: Proxy, seed: int, items: int, wave_items: int) -> None:
+        self.root, self.server, self.proxy = root, server, proxy
         self._audit = root / "audit/socket"
         self.random = random.Random(seed)
         self.ray = "off"
-        self.nodes: list[subprocess.Popen[bytes]] = []
+        self.nodes: Nodes | None = None
         self.typical = 20.0
         """Seconds of an undisturbed run."""
         self.drives: list[Drive] = []
@@ -310,9 +308,9 @@ class World:
             with suppress(psutil.Error, OSError):
                 if one.status() == psutil.STATUS_ZOMBIE:
                     continue
-                ours = one.environ().get("FAULT_CASE") == self._mark
-                if ours or (self.on_ray and self._of_nodes(one) and one.name().startswith("ray::MapWorker")):
+                if one.environ().get("FAULT_CASE") == self._mark:
                     yield f"process {one.pid} {' '.join(one.cmdline())[:120]}"
+        yield from (f"process {one.pid} {one.name()}" for one in self.workers())
 
     # services
 
@@ -333,70 +331,25 @@ class World:
             own.wait()
             services.down()
 
-    def start_head(self) -> None:
-        """A Ray head, and the address that runs are given."""
-        ip, port = _own_address(), services._free_port()
-        self.ray = f"{ip}:{port}"
-        self._start_node(
-            "--head", f"--port={port}", f"--node-ip-address={ip}", "--num-cpus=4", "--include-dashboard=false"
-        )
-
-    def start_second(self) -> None:
-        """Another node, with an address of its own."""
-        self._start_node(f"--address={self.ray}", "--node-ip-address=127.0.0.3", "--num-cpus=2")
+    def start_nodes(self) -> Nodes:
+        """Two Ray nodes, which runs are sent to."""
+        self.nodes = Nodes(self.root)
+        self.ray = self.nodes.address
+        self.ensure_second()
+        return self.nodes
 
     def ensure_second(self) -> None:
-        if self.on_ray and self.nodes[1].poll() is not None:
-            self.nodes.pop()
-            self.start_second()
+        """Starts the second node where there is none (any more)."""
+        if self.nodes is None:
+            return
+        if len(self.nodes.started) > 1 and self.nodes.started[-1].poll() is not None:
+            self.nodes.leave()
+        if len(self.nodes.started) == 1:
+            self.nodes.join("127.0.0.3")
 
-    def _start_node(self, *words: str) -> None:
-        log = self.root / f"ray-{len(self.nodes)}-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", *words]
-        with log.open("wb") as file:
-            node = subprocess.Popen(
-                [*command, "--object-store-memory=100000000", "--disable-usage-stats"],
-                env={
-                    **services.QUIET,
-                    "RAY_raylet_start_wait_time_s": "300",
-                    **os.environ,
-                    "FAULT_NODE": self.root.name,
-                },
-                stdout=file,
-                stderr=file,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self.nodes.append(node)
-        deadline = time.monotonic() + 300
-        while "Ray runtime started" not in log.read_text(errors="replace"):
-            if node.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(log.read_text(errors="replace")[-1000:])
-            time.sleep(0.2)
-
-    def _of_nodes(self, one: psutil.Process) -> bool:
-        return one.environ().get("FAULT_NODE") == self.root.name
-
-    def ours(self, prefix: str) -> list[psutil.Process]:
-        """Living processes of the nodes whose name begins so."""
-        found = []
-        for one in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                if one.name().startswith(prefix) and one.status() != psutil.STATUS_ZOMBIE and self._of_nodes(one):
-                    found.append(one)
-        return found
-
-    def end_nodes(self) -> None:
-        for node in self.nodes:
-            for one in [*psutil.Process(node.pid).children(recursive=True)] if node.poll() is None else []:
-                with suppress(psutil.Error):
-                    one.kill()
-            node.kill()
-            node.wait()
-        for one in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                if self._of_nodes(one):
-                    one.kill()
+    def workers(self) -> list[psutil.Process]:
+        """Ray's processes that work for a stage."""
+        return list(self.nodes.processes("ray::MapWorker")) if self.nodes else []
 
 
 @contextmanager
@@ -418,22 +371,12 @@ def world(seed: int, on_ray: bool, items: int, wave_items: int) -> Iterator[Worl
         }
         os.environ.pop("PREFECT_API_URL", None)
         (root / "home").mkdir()
-        made = World(root, server, proxy, seed, on_ray, items, wave_items)
+        made = World(root, server, proxy, seed, items, wave_items)
         stack.enter_context(made.audits())
         if on_ray:
-            stack.callback(made.end_nodes)
-            made.start_head()
-            made.start_second()
+            stack.callback(made.start_nodes().close)
         yield made
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in PROVENANCE}
-
-
-def _own_address() -> str:
-    """An address of this machine that is not 127.0.0.1, under which Ray takes no second node."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # sends nothing
-        return str(probe.getsockname()[0])
-    return "127.0.0.2"

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.flows.living import House, pipeline
+from tests.nodes import Nodes
 
-from swath.flows.local import services
 from swath.flows.run import plan, process
 from swath.flows.work import engine
 from swath.infra import storage
@@ -22,52 +16,6 @@ from swath.schemas.pipeline import Step, Table
 
 WAVES, ITEMS = 3, 96
 WORK = pipeline(Step(op="tests.flows.where:Where"), table=Table(partition_by="site={site}", publish="wave"))
-
-
-class Nodes:
-    """Ray nodes on this machine, each `ray start` with an address of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.started: list[subprocess.Popen[bytes]] = []
-        ip = engine_address()
-        port = services._free_port()
-        self.address = f"{ip}:{port}"
-        self._start("--head", f"--port={port}", f"--node-ip-address={ip}", "--num-cpus=4", "--include-dashboard=false")
-
-    def join(self, ip: str) -> None:
-        self._start(f"--address={self.address}", f"--node-ip-address={ip}", "--num-cpus=2")
-
-    def leave(self) -> None:
-        """The node that came last dies, with all that runs on it."""
-        for one in psutil.Process(self.started[-1].pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        self.started[-1].kill()
-        self.started.pop().wait()
-
-    def close(self) -> None:
-        while self.started:
-            self.leave()
-
-    def _start(self, *words: str) -> None:
-        log = self.folder / f"node-{len(self.started)}.log"
-        command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", *words]
-        with log.open("wb") as file:
-            node = subprocess.Popen(
-                [*command, "--object-store-memory=100000000", "--disable-usage-stats"],
-                env={**services.QUIET, **os.environ, "RAY_raylet_start_wait_time_s": "300"},
-                stdout=file,
-                stderr=file,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self.started.append(node)
-        deadline = time.monotonic() + 300
-        while "Ray runtime started" not in log.read_text(errors="replace"):
-            assert node.poll() is None, log.read_text(errors="replace")[-1000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
 
 
 class ComingAndGoing:
@@ -91,13 +39,6 @@ class ComingAndGoing:
         if self.wave == WAVES and not self.left:
             self.left = True
             self.nodes.leave()
-
-
-def engine_address() -> str:
-    """An address of this machine that is not its loopback's, where it has one."""
-    from ray._private.services import get_node_ip_address
-
-    return str(get_node_ip_address())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from swath.infra import storage
+from swath.infra import filesystems, storage
 from swath.infra.uris import local_path, normalize, uri_of
 from swath.schemas.errors import ConfigurationError, MissingDependency, SourceError, StorageUnavailable, WarehouseError
 
@@ -115,6 +115,18 @@ def test_a_store_that_does_not_answer_is_tried_again_and_then_named(s3, monkeypa
         list(storage.list_objects("s3://bucket"))
     with pytest.raises(StorageUnavailable, match=r"s3://bucket/x: .*tried for up to 1 s"):
         storage.read("s3://bucket/x")
+
+
+def test_who_waits_for_a_store_is_told(s3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SWATH_STORAGE_PATIENCE_S", "4")
+    monkeypatch.setattr(filesystems, "UNANSWERED_S", 1)
+    heard: list[str] = []
+    with storage.told_of_waiting(heard.append):
+        outcomes = list(storage.read_many(f"s3://bucket/{number}" for number in range(8)))
+    assert all(isinstance(outcome, StorageUnavailable) for outcome in outcomes)
+    assert 1 <= len(heard) <= 4, "threads that wait side by side say it once"
+    assert all("a store has not answered for" in text and "s3://bucket/" in text for text in heard)
 
 
 def test_read_tells_gone_from_broken(root: str) -> None:
