@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
 import warnings
+from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -403,8 +405,27 @@ def demo(
     show(out, err, folder, ray_address(ray))
 
 
+def command() -> None:
+    """The `swath` script: `main`, and an end without the second in which Python frees what its packages hold."""
+    status: object = 1  # of an error that Python itself tells
+
+    def leave() -> None:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else bool(status))
+
+    atexit.register(leave)  # the first to be registered is the last to be called
+    try:
+        main()
+        status = 0
+    except SystemExit as end:
+        status = end.code
+        raise
+
+
 def main() -> None:
-    """Entry point: an error is one sentence, never a stack trace (unless SWATH_DEBUG is set)."""
+    """The command line: an error is one sentence, never a stack trace (unless SWATH_DEBUG is set)."""
     sys.path.append(os.getcwd())  # a user's own operators, after everything installed
     debug = bool(os.environ.get("SWATH_DEBUG"))
     if not debug:

@@ -48,7 +48,7 @@ LONGEST_PATH = 103
 def environment_digest() -> str:
     """What a worker must share with its client to read the same stores: version of swath, settings, credentials."""
     names = sorted(name for name in os.environ if name.startswith(PREFIXES) and name not in OPTIONS)
-    told = json.dumps([version("swath"), sys.executable, {name: os.environ[name] for name in names}])
+    told = json.dumps([version("swath"), sys.prefix, {name: os.environ[name] for name in names}])
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
