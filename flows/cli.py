@@ -60,7 +60,10 @@ Include = Annotated[
 ]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave paths that match aside; may be repeated.")]
 PartitionBy = Annotated[str | None, typer.Option(help="Pattern over the path, such as 'site={site}/dt={date}'.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change a step: STEP.FIELD=VALUE; may be repeated.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="STEP.FIELD=VALUE; STEP may be source, table or limits; may be repeated."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N objects.")]
 MaxRejects = Annotated[
     float | None, typer.Option(min=0, max=1, help="Error budget of this run, as a share; 1 lifts it, on the record.")
@@ -91,6 +94,7 @@ class Files(StrEnum):
         "swath run photos ./pictures --ray off --limit 10",
         "swath run survey s3://flights/2026 --partition-by 'site={site}/dt={date}' --max-rejects 0.05",
         "swath run documents ./scans --set ocr.engine=tesserocr --json > run.json",
+        "swath run photos inventory/manifest.json --set source.root=s3://shop/in --set limits.seconds=300",
     )
 )
 def run(

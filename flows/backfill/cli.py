@@ -62,7 +62,7 @@ def backfill(
     ] = None,
     include: Annotated[list[str] | None, typer.Option(help="As of `swath run`; repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="As of `swath run`; repeatable.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="STEP.FIELD=VALUE; repeatable.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="As of `swath run`; repeatable.")] = None,
     max_rejects: Annotated[float | None, typer.Option(min=0, max=1, help="Error budget of each partition.")] = None,
     retry: Annotated[str | None, typer.Option(help="Also rejected items: of a reason, or `all`.")] = None,
     ray: Annotated[str, typer.Option(envvar="SWATH_RAY", help="As of `swath run`.")] = "auto",

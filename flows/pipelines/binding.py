@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from swath.operators.core.base import BYTES, GIVEN, PIXELS, TO_SOURCE, Operator, configuration
 from swath.operators.core.chain import BoundStep
@@ -24,7 +24,7 @@ from swath.schemas.columns import Column, schema_of
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import MANIFEST, VERDICT
 from swath.schemas.located import parse_yaml, place, value_of
-from swath.schemas.pipeline import Pipeline, Step
+from swath.schemas.pipeline import Limits, Pipeline, Source, Step, Table
 
 SHIPPED = Path(__file__).parent
 READABLE = frozenset(extension for extensions in EXTENSIONS.values() for extension in extensions)
@@ -132,19 +132,26 @@ def parse(text: str, origin: str = "pipeline") -> Loaded:
         raise ConfigurationError(_explain(error, origin, lines)) from None
 
 
+SECTIONS: dict[str, type[BaseModel]] = {"source": Source, "table": Table, "limits": Limits}
+"""Parts of a pipeline whose fields can be set from outside, beside those of its steps."""
+
+
 def override(loaded: Loaded, settings: Sequence[str]) -> Loaded:
-    """The pipeline with `STEP.FIELD=VALUE` settings applied; VALUE is YAML."""
+    """The pipeline with `STEP.FIELD=VALUE` settings applied, where `source`, `table` and `limits` do for a step; VALUE
+    is YAML."""
     raw = loaded.pipeline.model_dump(mode="json")
     steps = {step["name"]: step for step in raw["steps"]}
+    parts = {name: raw[name] for name in SECTIONS} | {name: step["config"] for name, step in steps.items()}
     for setting in settings:
-        place, equals, value = setting.partition("=")
-        step, dot, field = place.partition(".")
-        if not (equals and dot and field) or step not in steps:
+        where, equals, value = setting.partition("=")
+        part, dot, field = where.partition(".")
+        if not (equals and dot and field) or part not in parts:
             raise ConfigurationError(
-                f"--set {setting}: write STEP.FIELD=VALUE, where STEP is one of {', '.join(steps)}"
+                f"--set {setting}: write STEP.FIELD=VALUE, where STEP is one of {', '.join(steps)}; or, for the "
+                f"pipeline itself, {', '.join(SECTIONS)}"
             )
         path = field.split(".")
-        target = steps[step]["config"]
+        target = parts[part]
         try:
             for parent in path[:-1]:
                 target = target.setdefault(parent, {})
@@ -153,21 +160,21 @@ def override(loaded: Loaded, settings: Sequence[str]) -> Loaded:
             raise ConfigurationError(f"--set {setting}: {value!r} is not valid YAML; quote it") from None
         except (AttributeError, TypeError):
             raise ConfigurationError(f"--set {setting}: {'.'.join(path[:-1])!r} has no fields") from None
-        _must_fit(setting, Step.model_validate(steps[step]), path)
+        op = steps[part]["op"] if part in steps else part
+        _must_fit(setting, op, resolve(op) if part in steps else SECTIONS[part], parts[part], path)
     return Loaded(Pipeline.model_validate(raw), loaded.origin, loaded.lines)
 
 
-def _must_fit(setting: str, step: Step, path: list[str]) -> None:
-    """Raises ConfigurationError where the operator refuses what was set; other errors are found by `bind`."""
-    kind = resolve(step.op)
+def _must_fit(setting: str, called: str, kind: type[BaseModel], config: dict[str, Any], path: list[str]) -> None:
+    """Raises ConfigurationError where an operator or section refuses what was set; other errors are found by `bind`."""
     try:
-        kind.model_validate(step.config)
+        kind.model_validate(config)
     except ValidationError as error:
         for one in error.errors():
             at = [str(part) for part in one["loc"]]
             if at[: len(path)] == path or path[: len(at)] == at:
                 fields = ", ".join(kind.model_fields)
-                raise ConfigurationError(f"--set {setting}: {_message(one)}; {step.op} takes {fields}") from None
+                raise ConfigurationError(f"--set {setting}: {_message(one)}; {called} takes {fields}") from None
 
 
 def bind(loaded: Loaded | Pipeline) -> Bound:

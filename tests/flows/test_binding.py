@@ -38,6 +38,25 @@ def test_every_shipped_pipeline_binds(name: str) -> None:
     assert set(table.step_of.values()) <= set(table.fingerprints)
 
 
+def test_source_table_and_limits_are_set_like_steps() -> None:
+    pipeline = bound(
+        steps("- decode"),
+        "source.root=s3://shop/in",
+        "source.exclude=['*.gif']",
+        "table.publish=wave",
+        "limits.seconds=3",
+    ).pipeline
+    assert (pipeline.source.root, pipeline.source.exclude) == ("s3://shop/in", ("*.gif",))
+    assert (pipeline.table.publish, pipeline.limits.seconds) == ("wave", 3)
+    assert (
+        bound(steps("- {op: decode, name: limits}"), "limits.max_pixels=9").pipeline.steps[0].config["max_pixels"] == 9
+    )
+    with pytest.raises(ConfigurationError, match=r"--set table.publish=often: .*'run' or 'wave'; table takes name, "):
+        bound(steps("- decode"), "table.publish=often")
+    with pytest.raises(ConfigurationError, match=r"one of decode; or, for the pipeline itself, source, table, limits"):
+        bound(steps("- decode"), "tables.publish=run")
+
+
 # Errors: file, line, remedy
 
 WRONG = {

@@ -159,6 +159,7 @@ MISTAKES = [
     (["run", "field.yaml", "photos"], 2, "field.yaml:4"),
     (["run", "photos", "photos", "--set", "nonsense"], 2, "STEP.FIELD=VALUE"),
     (["run", "photos", "photos", "--set", "decode.nosuch=1"], 2, "unknown field"),
+    (["run", "photos", "photos", "--set", "limits.nosuch=1"], 2, "limits takes seconds"),
     (["run", "photos", "photos", "--limit", "0"], 2, "--limit"),
     (["run", "photos", "photos", "--ray", "nonsense"], 2, "HOST:PORT"),
     (["run", "photos", "photos", "--ray", "off", "--warehouse", "/proc/none"], 1, "no folder can be made there"),
