@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import posixpath
 import shutil
 import sys
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pyarrow.fs as pafs
 
 from swath.infra.filesystems import attempt, filesystem, fsspec, told_of_waiting
 from swath.infra.listing import FIRST_CONTACT_S, Listed, list_objects, local_etag, look_up
@@ -46,6 +49,7 @@ __all__ = [
     "delete_prefix",
     "etag",
     "exists",
+    "fetch",
     "filesystem",
     "fsspec",
     "is_local",
@@ -118,6 +122,25 @@ def read_many(uris: Iterable[str], threads: int = 16) -> Iterator[bytes | Except
         finally:
             for future in ahead:
                 future.cancel()
+
+
+def fetch(uris: Sequence[str], folder: Path, threads: int = 8) -> list[str]:
+    """URIs of the objects on this machine's disk: of those that are elsewhere, copies in the folder, which is made.
+
+    None is in memory as a whole. For what is read more than once, or in small pieces. Raises as `read` does.
+    """
+
+    def copy(number: int, uri: str) -> str:
+        if is_local(uri):
+            return uri
+        store, path = filesystem(uri)
+        target = folder / f"{number}{posixpath.splitext(uri)[1]}"
+        attempt(uri, lambda: pafs.copy_files(path, str(target), store, pafs.LocalFileSystem(), use_threads=False))
+        return uri_of(str(target))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(threads, thread_name_prefix="fetch") as pool:
+        return list(pool.map(copy, range(len(uris)), uris))
 
 
 def _read_in_turn(uris: Iterable[str]) -> Iterator[bytes | Exception]:

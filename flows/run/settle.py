@@ -15,6 +15,7 @@ from swath.flows.run.plan import Outdated as Outdated
 from swath.flows.run.plan import Plan, Wave, bucket_of
 from swath.infra import storage
 from swath.infra.lake import Cell, DataFile, Lake
+from swath.infra.scratch import Scratch
 from swath.schemas.errors import RunFailed
 from swath.schemas.sql import literal
 
@@ -61,8 +62,11 @@ def settle(
     standing = lake.files(table, cells=cells_of(wave))
     names = storage.list_names(rows) if rows else []
     staged = [storage.join(rows, name) for name in names if name.endswith(".parquet")] if rows else []
-    with scratch(lake.warehouse, *staged) as db:
-        _load(db, schema, plan, wave, staged, [file.path for file in standing], run_id)
+    with scratch(lake.warehouse) as db, Scratch("settle") as folder:
+        # They are read several times, and a store takes its time for each of the many small pieces of a Parquet file.
+        fresh = storage.fetch(staged, folder / "fresh")
+        published = storage.fetch([file.path for file in standing], folder / "standing")
+        _load(db, schema, plan, wave, fresh, published, run_id)
         found, distinct, ok, rejected = one(
             db,
             """SELECT count(*), count(DISTINCT item_id), count(*) FILTER (status = 'ok'),

@@ -129,6 +129,16 @@ def test_who_waits_for_a_store_is_told(s3, monkeypatch: pytest.MonkeyPatch) -> N
     assert all("a store has not answered for" in text and "s3://bucket/" in text for text in heard)
 
 
+def test_fetched_files_are_on_disk_whole_and_in_order(root: str, tmp_path: Path) -> None:
+    contents = {f"{number} {name}": os.urandom(number << 19) for number, name in enumerate(ODD)}
+    for name, content in contents.items():
+        storage.write(storage.join(root, name), content)
+    uris = storage.fetch([storage.join(root, name) for name in contents], tmp_path / "here")
+    assert [local_path(uri).read_bytes() for uri in uris] == list(contents.values())
+    with pytest.raises(FileNotFoundError):
+        storage.read(storage.fetch([storage.join(root, "gone")], tmp_path / "there")[0])
+
+
 def test_read_tells_gone_from_broken(root: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read(storage.join(root, "gone"))
