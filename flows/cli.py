@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import json
 import os
 import sys
@@ -458,6 +459,11 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, SwathError):
         return f"[red]error:[/] {escape(str(error))}"
     what = str(error).strip().partition("\n")[0][:300]
+    if os.strerror(errno.ENOSPC) in what:
+        return (
+            f"[red]error:[/] {escape(what)}; free some space there, or let TMPDIR name a folder that has more, "
+            "then `swath resume`"
+        )
     return (
         f"[red]error:[/] {type(error).__name__}: {escape(what)}. That is a fault in swath or in an operator; "
         "SWATH_DEBUG=1 shows where"

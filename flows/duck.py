@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from swath.infra import storage
 from swath.infra.scratch import Scratch
@@ -47,3 +48,13 @@ def batches(db: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema, rows: 
     """The rows of a query, streamed, with exactly the columns and types of a schema."""
     for batch in db.sql(query).to_arrow_reader(rows):
         yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+
+
+def split(tables: Iterable[pa.Table], column: str) -> Iterator[tuple[int, pa.Table]]:
+    """The tables, which are sorted by a column of integers, cut where it changes, without that column."""
+    for table in tables:
+        values = pc.run_end_encode(table.column(column).combine_chunks())
+        start = 0
+        for value, end in zip(values.values.to_pylist(), values.run_ends.to_pylist(), strict=True):
+            yield value, table.slice(start, end - start).drop_columns([column])
+            start = end

@@ -18,7 +18,7 @@ from functools import cached_property
 import pyarrow as pa
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
-from swath.infra import commits, iceberg, storage
+from swath.infra import commits, iceberg, parquet_files, storage
 from swath.infra.commits import RUN, WAVE, Cell, Change, DataFile, Stale
 from swath.infra.crash import crash_point
 from swath.infra.iceberg import Named, Snapshot
@@ -154,17 +154,12 @@ class Lake:
         `instead_of` names the cell's files that the rows replace, which must then be all it has: raises Stale where
         it has others by now. Raises Conflict after 20 commits that others won.
         """
-        import pyarrow.parquet as pq
-
         own = uuid.uuid4().hex
+        path = storage.join(self.data_prefix(name), f"{own}.parquet")
         cell = Cell(rows["partition"][0].as_py(), rows["bucket"][0].as_py())
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
-        content = sink.getvalue().to_pybytes()
-        add = DataFile(storage.join(self.data_prefix(name), f"{own}.parquet"), cell, rows.num_rows, len(content))
         basis = {cell: instead_of} if instead_of else {}
         with self._errors():
-            storage.write(add.path, content)
+            add = DataFile(path, cell, rows.num_rows, parquet_files.write(path, rows))
             try:
                 return self._commit(name, [add], basis, {commits.RUN: own, commits.WAVE: "0"})[0]
             except RetryError as error:

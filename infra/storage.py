@@ -67,6 +67,7 @@ __all__ = [
     "replace_if",
     "scheme_of",
     "told_of_waiting",
+    "upload",
     "uri_of",
     "write",
 ]
@@ -141,6 +142,14 @@ def fetch(uris: Sequence[str], folder: Path, threads: int = 8) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(threads, thread_name_prefix="fetch") as pool:
         return list(pool.map(copy, range(len(uris)), uris))
+
+
+def upload(path: Path, uri: str) -> None:
+    """Stores a file of this machine's disk, of any size, at a URI elsewhere."""
+    store, target = filesystem(uri)
+    attempt(
+        f"writing {uri}", lambda: pafs.copy_files(str(path), target, pafs.LocalFileSystem(), store, use_threads=False)
+    )
 
 
 def _read_in_turn(uris: Iterable[str]) -> Iterator[bytes | Exception]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter
 
-from swath.flows.duck import batches, parquet
+from swath.flows.duck import batches, parquet, split
 from swath.flows.source.manifest import SCHEMA, ManifestSummary, Part
-from swath.infra import storage
+from swath.infra import parquet_files, storage
 
 ROWS = 200_000
 """Rows of one file of a part."""
@@ -104,22 +102,22 @@ def cut(
     gone = """SELECT number, replace(id::VARCHAR, '-', '') AS object_id, standing.etag AS etag
         FROM gone JOIN chosen USING (partition) JOIN standing USING (id) ORDER BY number, id"""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="cut") as pool:
-        written: deque[Future[None]] = deque()
+        written: deque[Future[object]] = deque()
 
-        def write(uri: str, content: bytes) -> None:
-            written.append(pool.submit(storage.write, uri, content))
+        def write(store: Callable[[str, Any], object], uri: str, content: object) -> None:
+            written.append(pool.submit(store, uri, content))
             while len(written) > 2 * THREADS:
                 written.popleft().result()
 
         def write_all(query: str, schema: pa.Schema, name: str) -> dict[int, list[str]]:
             """The rows of a query, by number; at least one file each, which may have no rows."""
             none = storage.join(into, f"none-{name}.parquet")
-            write(none, _content(schema.empty_table()))
+            write(parquet_files.write, none, schema.empty_table())
             files: dict[int, list[str]] = {}
-            for number, table in _numbered(batches(db, query, pa.schema([NUMBER, *schema]), ROWS)):
+            for number, table in split(batches(db, query, pa.schema([NUMBER, *schema]), ROWS), NUMBER[0]):
                 mine = files.setdefault(number, [])
                 mine.append(storage.join(into, f"{number:05d}-{name}-{len(mine):03d}.parquet"))
-                write(mine[-1], _content(table))
+                write(parquet_files.write, mine[-1], table)
             return {number: files.get(number, [none]) for number in chosen}
 
         files = write_all(parts, SCHEMA, "items")
@@ -143,7 +141,7 @@ def cut(
                     tag=tag,
                 ),
             )
-            write(name_of(into, number), TypeAdapter(ManifestSummary).dump_json(summary))
+            write(storage.write, name_of(into, number), TypeAdapter(ManifestSummary).dump_json(summary))
         while written:
             written.popleft().result()
 
@@ -151,19 +149,3 @@ def cut(
 def name_of(into: str, number: int) -> str:
     """URI of a partition's manifest."""
     return storage.join(into, f"{number:05d}.json")
-
-
-def _numbered(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
-    """The tables, which are sorted by number, cut where it changes, without that column."""
-    for table in tables:
-        numbers = pc.run_end_encode(table.column("number").combine_chunks())
-        start = 0
-        for number, end in zip(numbers.values.to_pylist(), numbers.run_ends.to_pylist(), strict=True):
-            yield number, table.slice(start, end - start).drop_columns(["number"])
-            start = end
-
-
-def _content(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from swath.flows.duck import batches, parquet, scratch
 from swath.flows.run.plan import Outdated
-from swath.infra import storage
+from swath.infra import parquet_files, storage
 from swath.schemas.items import MANIFEST
 
 BLOCK_ITEMS = 512
@@ -37,17 +36,14 @@ def blocks(
     try:
         names: list[str] = json.loads(storage.read(kept))
     except FileNotFoundError:
-        filesystem, path = storage.filesystem(pending)
-        table = pq.read_table(path, filesystem=filesystem, partitioning=None, filters=pc.field("part") == part)
+        table = parquet_files.read(pending, pc.field("part") == part)
         cuts = list(_cuts(table, max(1, min(BLOCK_ITEMS, most))))
         items = table.select(GIVEN)
         tables = _carried(items, cuts, schema, rows) if schema else (items.slice(a, b - a) for a, b in cuts)
         names = []
         for one in tables:
             names.append(f"block-{part:02d}-{len(names):05d}.parquet")
-            sink = pa.BufferOutputStream()
-            pq.write_table(one, sink)
-            storage.write(storage.join(destination, names[-1]), sink.getvalue().to_pybytes())
+            parquet_files.write(storage.join(destination, names[-1]), one)
         storage.write(kept, json.dumps(names).encode())
     return [storage.join(destination, name) for name in names]
 

@@ -8,15 +8,13 @@ from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from swath.flows.duck import batches, one, parquet, scratch
+from swath.flows.duck import batches, one, parquet, scratch, split
 from swath.flows.pipelines.binding import Bound
 from swath.flows.source.manifest import ManifestSummary
 from swath.flows.work.worker import READ
-from swath.infra import storage
+from swath.infra import parquet_files, storage
 from swath.infra.lake import Lake
 from swath.schemas.columns import schema_of
 from swath.schemas.errors import ConfigurationError, SwathError
@@ -422,33 +420,17 @@ def _write_pending(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary, wav
         FROM {parquet(manifest.files)} AS manifest JOIN placed ON manifest.object_id::UUID = placed.id
         ORDER BY wave, part, partition, bucket, source_uri, object_id, page, item_id"""
     schema = pa.schema([("wave", pa.int32()), *PENDING_SCHEMA])
-    rows = _by_wave(batches(db, query, schema, 10_000))
+    rows = split(batches(db, query, schema, 10_000), "wave")
     current = next(rows, None)
     for wave in waves:
-        with _writer(wave.pending, PENDING_SCHEMA) as writer:
+        with parquet_files.writer(wave.pending, PENDING_SCHEMA) as writer:
             while current and current[0] == wave.number:
-                writer.write_table(current[1].drop_columns(["wave"]))
+                writer.write_table(current[1])
                 current = next(rows, None)
-
-
-def _by_wave(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
-    """The tables, which are sorted by wave, cut where the wave changes."""
-    for table in tables:
-        waves = pc.run_end_encode(table.column("wave").combine_chunks())
-        start = 0
-        for wave, end in zip(waves.values.to_pylist(), waves.run_ends.to_pylist(), strict=True):
-            yield wave, table.slice(start, end - start)
-            start = end
 
 
 def _write_leaving(db: duckdb.DuckDBPyConnection, uri: str) -> None:
     query = "SELECT wave, replace(id::VARCHAR, '-', '') AS object_id, gone FROM leaving ORDER BY ALL"
-    with _writer(uri, LEAVING_SCHEMA) as writer:
+    with parquet_files.writer(uri, LEAVING_SCHEMA) as writer:
         for table in batches(db, query, LEAVING_SCHEMA, 10_000):
             writer.write_table(table)
-
-
-def _writer(uri: str, schema: pa.Schema) -> pq.ParquetWriter:
-    filesystem, path = storage.filesystem(uri)
-    filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-    return pq.ParquetWriter(path, schema, filesystem=filesystem, compression="zstd")

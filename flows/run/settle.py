@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 
 import duckdb
 import pyarrow as pa
@@ -13,7 +14,7 @@ from swath.flows.duck import batches, one, parquet, scratch
 from swath.flows.run.blocks import with_every_column
 from swath.flows.run.plan import Outdated as Outdated
 from swath.flows.run.plan import Plan, Wave, bucket_of
-from swath.infra import storage
+from swath.infra import parquet_files, storage
 from swath.infra.lake import Cell, DataFile, Lake
 from swath.infra.scratch import Scratch
 from swath.schemas.errors import RunFailed
@@ -178,21 +179,20 @@ def write_cells(
     db: duckdb.DuckDBPyConnection, query: str, schema: pa.Schema, into: str
 ) -> list[tuple[str, str, int, int, int]]:
     """Writes the rows of a query, one sorted file a cell below `into`: URI, partition, bucket, rows, bytes of each."""
-    filesystem, folder = storage.filesystem(into)
-    filesystem.create_dir(folder, recursive=True)
     files: list[tuple[str, str, int, int, int]] = []
+    opened = ExitStack()
     writer: pq.ParquetWriter | None = None
     current: tuple[str, int] | None = None
     rows = 0
 
+    def place() -> str:
+        return storage.join(into, f"cell-{len(files):05d}.parquet")
+
     def close() -> None:
-        nonlocal writer
-        if writer is not None and current is not None:
-            writer.close()
-            name = f"cell-{len(files):05d}.parquet"
-            size = filesystem.get_file_info(f"{folder}/{name}").size
-            files.append((storage.join(into, name), *current, rows, size))
-            writer = None
+        opened.close()
+        if current is not None:
+            filesystem, path = storage.filesystem(place())
+            files.append((place(), *current, rows, filesystem.get_file_info(path).size))
 
     ordered = f"{query} ORDER BY partition, bucket, source_uri, object_id, page, item_id"
     for table in batches(db, ordered, schema, BATCH_ROWS):
@@ -200,8 +200,7 @@ def write_cells(
             if cell != current:
                 close()
                 current, rows = cell, 0
-                name = f"{folder}/cell-{len(files):05d}.parquet"
-                writer = pq.ParquetWriter(name, schema, filesystem=filesystem, compression="zstd")
+                writer = opened.enter_context(parquet_files.writer(place(), schema))
             assert writer is not None
             writer.write_table(part)
             rows += part.num_rows

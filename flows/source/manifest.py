@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate, chain, islice
 from typing import Any
@@ -21,7 +21,7 @@ from swath.flows.source.lists import FileList, Named, may_hold_events, read_even
 from swath.flows.source.pages import PageCounter
 from swath.flows.source.partitions import partition_by as partition_function
 from swath.flows.source.selection import Selection, extension_of
-from swath.infra import storage
+from swath.infra import parquet_files, storage
 from swath.operators.image.formats import may_have_pages
 from swath.schemas.columns import schema_of
 from swath.schemas.errors import ConfigurationError, SourceError
@@ -259,10 +259,8 @@ class _Writer:
         columns = zip(*self._rows, strict=True) if self._rows else [()] * len(kinds)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
         arrays.append(_assets(self._objects))
-        sink = io.BytesIO()
-        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), sink, compression="zstd")
         uri = storage.join(self._destination, f"part-{len(self.files):05d}.parquet")
-        storage.write(uri, sink.getvalue())
+        parquet_files.write(uri, pa.Table.from_arrays(arrays, schema=SCHEMA))
         self.files.append(uri)
         self.items += len(self._rows)
         self._rows, self._objects = [], []
@@ -292,6 +290,7 @@ class _Removed:
     def __init__(self, destination: str) -> None:
         self._uri = storage.join(destination, "removed.parquet")
         self._ids: list[str] = []
+        self._open = ExitStack()
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, uri: str) -> None:
@@ -305,15 +304,13 @@ class _Removed:
             self._flush()
         if self._writer is None:
             return None
-        self._writer.close()
+        self._open.close()
         return self._uri
 
     def _flush(self) -> None:
         table = pa.table({"object_id": self._ids})
         if self._writer is None:
-            filesystem, path = storage.filesystem(self._uri)
-            filesystem.create_dir(posixpath.dirname(path), recursive=True)
-            self._writer = pq.ParquetWriter(path, table.schema, filesystem=filesystem, compression="zstd")
+            self._writer = self._open.enter_context(parquet_files.writer(self._uri, table.schema))
         self._writer.write_table(table)
         self._ids = []
 

@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from swath.flows.work.stages import Pool
 from swath.flows.work.worker import Context
-from swath.infra import storage
+from swath.infra import parquet_files, storage
 
 Watch = Callable[[str, int, int], None]
 """Told (stage, items, rejects) since the last call."""
@@ -38,15 +37,12 @@ class Work:
 
 def read_block(block: str) -> pa.Table:
     """The items of a block, with the columns of `schemas.items.MANIFEST`."""
-    filesystem, path = storage.filesystem(block)
-    return pq.read_table(path, filesystem=filesystem, partitioning=None)
+    return parquet_files.read(block)
 
 
 def stage_rows(rows: str, block: str, table: pa.Table) -> None:
     """Keeps what became of a block, under the block's own name."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write(storage.join(rows, _name(block)), sink.getvalue().to_pybytes())
+    parquet_files.write(storage.join(rows, _name(block)), table)
 
 
 def _name(block: str) -> str:

@@ -166,7 +166,7 @@ def full_disk(place: str) -> Injury:
     """The temporary folder, or the folder of the catalog, is full from some moment on, until the driver has ended."""
 
     def hurt(world: World, moments: random.Random) -> Hurt:
-        with _small_disk(world.root / "home/catalogs" if place == "catalog" else world.root / "small") as disk:
+        with small_disk(world.root / "home/catalogs" if place == "catalog" else world.root / "small") as disk:
             if disk is None:
                 return Hurt(missed="a tmpfs cannot be mounted here")
             drive = world.run(moments.choice(["run", "wave"]), **({"TMPDIR": str(disk)} if place == "temp" else {}))
@@ -291,7 +291,7 @@ def _clock(offset: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _small_disk(place: Path) -> Iterator[Path | None]:
+def small_disk(place: Path) -> Iterator[Path | None]:
     """A tmpfs of 4 MiB with what stood at the place before, which is put back with what was added; None where none
     can be mounted."""
     place.mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.faults.injuries import small_disk
 
 from swath.flows.demo.photos import draw_photos
 
@@ -103,6 +105,21 @@ def test_the_same_again_is_nothing_to_do(published: tuple[Path, dict]) -> None:
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert (record["status"], record["items"], record["unchanged"]) == ("nothing", 0, 7)
+
+
+def test_a_full_temporary_folder_is_told_and_the_run_goes_on_afterwards(place: Path) -> None:
+    options = ("--warehouse", "full", "--json")
+    with small_disk(place / "small") as disk:
+        if disk is None:
+            pytest.skip("a tmpfs cannot be mounted here")
+        left = shutil.disk_usage(disk).free - (8 << 10)  # in a folder without any, nobody would begin
+        (disk / "filler").write_bytes(bytes(left))
+        told = swath(place, "run", "photos", "photos", "--ray", "off", *options, TMPDIR=str(disk))
+    assert told.returncode == 1
+    assert "No space left on device" in told.stderr
+    assert "let TMPDIR name a folder that has more" in told.stderr
+    done = swath(place, "resume", "--ray", "off", *options)
+    assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, 6), done.stderr
 
 
 def test_an_audit_that_fails_publishes_nothing_and_leaves_with_3(place: Path) -> None:
