@@ -285,19 +285,20 @@ class World:
 
     def _left(self) -> list[str]:
         """Locks, staging and processes that should be gone."""
-        left = []
+        left: list[str] = []
         locks = storage.join(self.house.warehouse, "_swath/publishing")
-        for name in storage.list_names(locks):  # one that a dead driver has left is taken over at once
-            try:
-                with Lease(storage.join(locks, name), "faults"):
-                    pass
-            except RunLocked as error:
-                left.append(f"lock {name}: {error}")
+        leases = [storage.join(locks, name) for name in storage.list_names(locks)]
         for name in self.house.runs.names():
             if name not in self._before:
                 folder = self.house.runs.folder(name)
-                kept = [one.uri.removeprefix(f"{folder}/") for one in storage.list_objects(folder)]
-                left += [f"{name}/{one}" for one in kept if one.startswith(("waves/", "lease.json"))]
+                leases.append(storage.join(folder, "lease.json"))
+                left += [one.uri for one in storage.list_objects(folder) if one.uri.startswith(f"{folder}/waves/")]
+        for lease in filter(storage.exists, leases):  # one that a dead driver has left is taken over at once
+            try:
+                with Lease(lease, "faults"):
+                    pass
+            except RunLocked as error:
+                left.append(f"lock {lease}: {error}")
         deadline = time.monotonic() + 25
         while (living := list(self._living())) and time.monotonic() < deadline:
             time.sleep(0.2)
