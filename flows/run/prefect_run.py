@@ -25,6 +25,8 @@ from swath.schemas.errors import AuditFailed
 
 LEASE_S = 60.0
 """A slot of a run that was killed is free again after this time; Prefect allows no less."""
+RETRIES = 3
+"""Of a call to a Prefect server that does not answer: 14 s. A run is worth more than what is told of it."""
 PROGRESS_S = 3.0
 """How often the progress of a run is told."""
 CELLS = 200
@@ -39,7 +41,7 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
     """
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     def call(name: str, step: Callable[[], Any]) -> Any:
         return task(name=name.split()[0], task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(step)()
@@ -73,9 +75,13 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
         on_failure=[on_failure],
     )
     services.await_prefect()
-    with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}):
+    told = {PREFECT_API_URL: os.environ["PREFECT_API_URL"], PREFECT_CLIENT_MAX_RETRIES: RETRIES}
+    with temporary_settings(told):
         try:
             named(swath_run)(record.run_id, record.pipeline, record.source, driver.runs.warehouse)
+        except Exception:
+            if not outcome:  # else the run is through, and the server, which has gone meanwhile, cannot be told
+                raise
         finally:
             flush()
     return outcome[0]
@@ -180,8 +186,10 @@ class Progressing:
         from prefect.artifacts import update_progress_artifact
 
         self._said = time.monotonic()
-        with suppress(Exception):
+        try:
             update_progress_artifact(self._artifact, progress=percent(self._done, self._items))
+        except Exception:  # the server has gone, and every try takes its time
+            self._artifact = None
 
 
 def percent(done: int, of: int) -> float:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from swath.flows.demo.photos import draw_photos
 from swath.flows.local import services
 from swath.flows.pipelines.binding import load
 from swath.flows.run import process
-from swath.flows.run.records import Record, Request
+from swath.flows.run.records import Record, Request, State
+from swath.flows.run.reporter import Quiet
 from swath.infra import storage
 from swath.schemas.errors import AuditFailed
 
@@ -123,3 +125,25 @@ def test_the_server_of_a_run_ends_when_the_run_is_killed(told: dict[str, Any]) -
     run.kill()
     run.wait()
     server.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_run_whose_server_is_killed_is_published_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    (tmp_path / "good").mkdir()
+    draw_photos(tmp_path / "good", 2)
+    with services.prefect_server() as url:
+        server = _only_server(url)
+
+        class Killing(Quiet):
+            def expect(self, stages: list[str], items: int) -> None:
+                server.kill()
+
+        began = time.monotonic()
+        record = process.start(_request(tmp_path, "good"), Killing(), prefect=True)
+    assert not server.is_running()
+    assert (record.status, record.ok) == (State.PUBLISHED, 2)
+    assert time.monotonic() - began < 200, "it does not wait for the server for ever"
