@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from swath.infra import storage
+from swath.infra import parquet_files
 from swath.infra.lake import Cell, Lake, Stale
 from swath.schemas.columns import schema_of
 from swath.schemas.corrections import CORRECTIONS
@@ -38,5 +36,5 @@ def _compact(lake: Lake) -> None:
     files = lake.files(TABLE)
     if len(files) >= MANY_FILES:
         schema = schema_of(CORRECTIONS)
-        parts = [pq.read_table(io.BytesIO(storage.read(file.path)), schema=schema) for file in files]
+        parts = [parquet_files.read(file.path, schema=schema) for file in files]
         lake.append(TABLE, pa.concat_tables(parts), instead_of=frozenset(file.path for file in files))

@@ -425,7 +425,7 @@ def _write_pending(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary, wav
     for wave in waves:
         with parquet_files.writer(wave.pending, PENDING_SCHEMA) as writer:
             while current and current[0] == wave.number:
-                writer.write_table(current[1])
+                writer.write(current[1])
                 current = next(rows, None)
 
 
@@ -433,4 +433,4 @@ def _write_leaving(db: duckdb.DuckDBPyConnection, uri: str) -> None:
     query = "SELECT wave, replace(id::VARCHAR, '-', '') AS object_id, gone FROM leaving ORDER BY ALL"
     with parquet_files.writer(uri, LEAVING_SCHEMA) as writer:
         for table in batches(db, query, LEAVING_SCHEMA, 10_000):
-            writer.write_table(table)
+            writer.write(table)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from itertools import chain, groupby
+from operator import itemgetter
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from swath.flows.duck import batches, one, parquet, scratch
@@ -180,31 +180,14 @@ def write_cells(
 ) -> list[tuple[str, str, int, int, int]]:
     """Writes the rows of a query, one sorted file a cell below `into`: URI, partition, bucket, rows, bytes of each."""
     files: list[tuple[str, str, int, int, int]] = []
-    opened = ExitStack()
-    writer: pq.ParquetWriter | None = None
-    current: tuple[str, int] | None = None
-    rows = 0
-
-    def place() -> str:
-        return storage.join(into, f"cell-{len(files):05d}.parquet")
-
-    def close() -> None:
-        opened.close()
-        if current is not None:
-            filesystem, path = storage.filesystem(place())
-            files.append((place(), *current, rows, filesystem.get_file_info(path).size))
-
     ordered = f"{query} ORDER BY partition, bucket, source_uri, object_id, page, item_id"
-    for table in batches(db, ordered, schema, BATCH_ROWS):
-        for cell, part in _by_cell(table):
-            if cell != current:
-                close()
-                current, rows = cell, 0
-                writer = opened.enter_context(parquet_files.writer(place(), schema))
-            assert writer is not None
-            writer.write_table(part)
-            rows += part.num_rows
-    close()
+    parts = chain.from_iterable(map(_by_cell, batches(db, ordered, schema, BATCH_ROWS)))
+    for cell, of_cell in groupby(parts, itemgetter(0)):
+        place = storage.join(into, f"cell-{len(files):05d}.parquet")
+        with parquet_files.writer(place, schema) as file:
+            for _, part in of_cell:
+                file.write(part)
+        files.append((place, *cell, file.rows, file.bytes))
     return files
 
 

@@ -10,11 +10,10 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate, chain, islice
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from swath.flows.source.grouping import IMAGE, File, Object, check_rule, objects_of
 from swath.flows.source.lists import FileList, Named, may_hold_events, read_event_files, read_list
@@ -125,7 +124,6 @@ def build_manifest(
     partition = partition_function(
         partition_by or pipeline.table.partition_by, anywhere=named is not None and not given
     )
-    removed = _Removed(destination)
 
     def taken() -> Iterator[File]:
         for file, is_removed in listing:
@@ -146,7 +144,7 @@ def build_manifest(
     objects = islice(wanted, limit)
     writer = _Writer(destination)
     found = size = unopened = 0
-    with PageCounter(_processors(), pipeline.limits.memory_bytes) as counter:
+    with PageCounter(_processors(), pipeline.limits.memory_bytes) as counter, _Removed(destination) as removed:
 
         def pages_of(one: Object) -> Future[int | None] | int | None:
             """Of what may have several: how many, None where that cannot be known. Of everything else, 1."""
@@ -177,7 +175,7 @@ def build_manifest(
         left_aside=dict(selection.left_aside.most_common()),
         unopened=unopened,
         complete=limit is None and not include and not exclude and named is None,
-        removed=None if limit else removed.close(),
+        removed=None if limit else removed.uri,
     )
 
 
@@ -285,33 +283,35 @@ def _assets(objects: list[Object]) -> pa.Array:
 
 
 class _Removed:
-    """Objects that events say were removed, into one Parquet file."""
+    """Objects that events say were removed, into one Parquet file, which is there when the context has ended."""
+
+    SCHEMA = pa.schema([("object_id", pa.string())])
 
     def __init__(self, destination: str) -> None:
-        self._uri = storage.join(destination, "removed.parquet")
+        self.uri: str | None = None
+        """None as long as nothing was removed."""
+        self._destination = destination
         self._ids: list[str] = []
-        self._open = ExitStack()
-        self._writer: pq.ParquetWriter | None = None
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._ids and error == (None, None, None):
+            self._flush()
+        self._opened.__exit__(*error)
 
     def add(self, uri: str) -> None:
         self._ids.append(object_id(uri))
         if len(self._ids) == ROWS:
             self._flush()
 
-    def close(self) -> str | None:
-        """Its URI; None where nothing was removed."""
-        if self._ids:
-            self._flush()
-        if self._writer is None:
-            return None
-        self._open.close()
-        return self._uri
-
     def _flush(self) -> None:
-        table = pa.table({"object_id": self._ids})
-        if self._writer is None:
-            self._writer = self._open.enter_context(parquet_files.writer(self._uri, table.schema))
-        self._writer.write_table(table)
+        if self.uri is None:
+            self.uri = storage.join(self._destination, "removed.parquet")
+            self._file = self._opened.enter_context(parquet_files.writer(self.uri, self.SCHEMA))
+        self._file.write(pa.table([self._ids], schema=self.SCHEMA))
         self._ids = []
 
 

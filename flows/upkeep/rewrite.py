@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import astuple, dataclass
+from itertools import chain
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from swath.flows.duck import batches, parquet, scratch
-from swath.infra import storage
+from swath.infra import parquet_files, storage
 from swath.infra.crash import crash_point
 from swath.infra.lake import Cell, DataFile, Lake, Stale
 from swath.schemas.sql import quoted
@@ -102,32 +102,17 @@ def _write(
     order = ", ".join(quoted(name) for name in ORDER if name in schema.names)
     rows = f"FROM shape UNION ALL BY NAME FROM {parquet((file.path for file in old), by_name=True)}"
     query = f"SELECT * FROM ({rows}) AS r WHERE {keep} ORDER BY {order}"
-    filesystem, folder = storage.filesystem(into)
     files: list[DataFile] = []
-    writer: pq.ParquetWriter | None = None
-    written = 0
-    for part in batches(db, query, schema, BATCH_ROWS):
-        if not part.num_rows:
-            continue
-        if writer is None:
-            filesystem.create_dir(folder, recursive=True)
-            sink, written = filesystem.open_output_stream(f"{folder}/{len(files):05d}.parquet"), 0
-            writer = pq.ParquetWriter(sink, schema, compression="zstd")
-        writer.write_table(part)
-        written += part.num_rows
-        if sink.tell() >= target:
-            files.append(_close(writer, sink, into, len(files), cell, written))
-            writer = None
-    if writer is not None:
-        files.append(_close(writer, sink, into, len(files), cell, written))
+    parts = (part for part in batches(db, query, schema, BATCH_ROWS) if part.num_rows)
+    for first in parts:
+        place = storage.join(into, f"{len(files):05d}.parquet")
+        with parquet_files.writer(place, schema) as file:
+            for part in chain((first,), parts):
+                file.write(part)
+                if file.bytes >= target:
+                    break
+        files.append(DataFile(place, cell, file.rows, file.bytes))
     return files
-
-
-def _close(writer: pq.ParquetWriter, sink: pa.NativeFile, into: str, number: int, cell: Cell, rows: int) -> DataFile:
-    writer.close()
-    size = sink.tell()
-    sink.close()
-    return DataFile(storage.join(into, f"{number:05d}.parquet"), cell, rows, size)
 
 
 def _outcome(done: Sequence[tuple[list[DataFile], list[DataFile]]]) -> Rewritten:
