@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,12 +12,11 @@ from swath.flows.backfill import backfill as work
 from swath.flows.backfill.backfill import Step, Summary, Watcher, check
 from swath.flows.backfill.lane import Outcome
 from swath.flows.backfill.records import Backfill, Place
-from swath.flows.local import services
 from swath.flows.run.notify import on_failure
-from swath.flows.run.prefect_run import CELLS, Progressing, artifact_key, flush, noted, slot
+from swath.flows.run.prefect_run import CELLS, Progressing, artifact_key, noted, on_server, slot
 from swath.flows.run.records import scrubbed
 from swath.flows.run.reporter import Quiet
-from swath.schemas.errors import RunFailed, SwathError
+from swath.schemas.errors import RunFailed
 
 
 def carry_out(backfill: Backfill, watcher: Watcher, *, audit_socket: Path | None = None) -> Summary:
@@ -28,7 +26,6 @@ def carry_out(backfill: Backfill, watcher: Watcher, *, audit_socket: Path | None
     a flow that fails has done the partitions that came through.
     """
     from prefect import flow
-    from prefect.settings import PREFECT_API_URL, temporary_settings
     from prefect.task_runners import ThreadPoolTaskRunner
 
     outcome: list[Summary] = []
@@ -55,16 +52,9 @@ def carry_out(backfill: Backfill, watcher: Watcher, *, audit_socket: Path | None
         validate_parameters=False,
         on_failure=[on_failure],
     )
-    services.await_prefect()
     request = backfill.request
-    with temporary_settings({PREFECT_API_URL: os.environ["PREFECT_API_URL"]}):
-        try:
-            named(swath_backfill)(backfill.backfill_id, request.pipeline.name, request.source, request.warehouse)
-        except SwathError:
-            if not outcome:
-                raise
-        finally:
-            flush()
+    with on_server(outcome):
+        named(swath_backfill)(backfill.backfill_id, request.pipeline.name, request.source, request.warehouse)
     return outcome[0]
 
 

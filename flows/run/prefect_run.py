@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,6 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
     """
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     def call(name: str, step: Callable[[], Any]) -> Any:
         return task(name=name.split()[0], task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(step)()
@@ -74,17 +73,27 @@ def run_as_flow(driver: Driver, steps: Callable[[Driver, Callable[[str, Callable
         validate_parameters=False,
         on_failure=[on_failure],
     )
+    with on_server(outcome):
+        named(swath_run)(record.run_id, record.pipeline, record.source, driver.runs.warehouse)
+    return outcome[0]
+
+
+@contextmanager
+def on_server(outcome: Sequence[Any]) -> Iterator[None]:
+    """Flows run on the Prefect server of the environment within. What stands in `outcome` when one fails has been
+    done: the server may have gone in the meantime, and what was wrong with the work is told by itself."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
     services.await_prefect()
     told = {PREFECT_API_URL: os.environ["PREFECT_API_URL"], PREFECT_CLIENT_MAX_RETRIES: RETRIES}
     with temporary_settings(told):
         try:
-            named(swath_run)(record.run_id, record.pipeline, record.source, driver.runs.warehouse)
+            yield
         except Exception:
-            if not outcome:  # else the run is through, and the server, which has gone meanwhile, cannot be told
+            if not outcome:
                 raise
         finally:
             flush()
-    return outcome[0]
 
 
 @contextmanager
