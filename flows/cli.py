@@ -461,8 +461,8 @@ def _sentence(error: Exception) -> str:
     what = str(error).strip().partition("\n")[0][:300]
     if os.strerror(errno.ENOSPC) in what:
         return (
-            f"[red]error:[/] {escape(what)}; free some space there, or let TMPDIR name a folder that has more, "
-            "then `swath resume`"
+            f"[red]error:[/] {escape(what)}; free some space there, or let TMPDIR name a folder that has more, and "
+            "give the command again; a run is taken up by `swath resume`"
         )
     return (
         f"[red]error:[/] {type(error).__name__}: {escape(what)}. That is a fault in swath or in an operator; "

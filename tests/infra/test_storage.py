@@ -125,7 +125,8 @@ def test_who_waits_for_a_store_is_told(s3, monkeypatch: pytest.MonkeyPatch) -> N
     with storage.told_of_waiting(heard.append):
         outcomes = list(storage.read_many(f"s3://bucket/{number}" for number in range(8)))
     assert all(isinstance(outcome, StorageUnavailable) for outcome in outcomes)
-    assert 1 <= len(heard) <= 4, "threads that wait side by side say it once"
+    assert heard
+    assert len(heard) <= 4, "threads that wait side by side say it once"
     assert all("a store has not answered for" in text and "s3://bucket/" in text for text in heard)
 
 
