@@ -21,14 +21,16 @@ STARTING_S = 300
 
 
 class Nodes:
-    """A head, and those that join it. Raises RuntimeError with the log of one that does not come up."""
+    """A head, started with the words, and those that join it. Raises RuntimeError with the log of one that does not
+    come up."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *words: str) -> None:
         self._folder, self._mark = folder, uuid.uuid4().hex
         self.started: list[subprocess.Popen[bytes]] = []
         ip, port = _own_address(), services._free_port()
         self.address = f"{ip}:{port}"
-        self._start("--head", f"--port={port}", f"--node-ip-address={ip}", "--num-cpus=4", "--include-dashboard=false")
+        head = ("--head", f"--port={port}", "--num-cpus=4", "--include-dashboard=false")
+        self._start(*head, f"--node-ip-address={ip}", *words)
 
     def join(self, ip: str) -> None:
         """Another node, of two CPUs."""

@@ -250,6 +250,14 @@ def _end_workers() -> None:
 
 def _failure(error: BaseException) -> SwathError:
     """What a worker raised, found in Ray's account of it, in which causes come first and each ends with its line."""
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+
+    if isinstance(error, OutOfDiskError | ObjectStoreFullError):
+        return RunFailed(
+            "Ray has no room for what goes from one stage to the next: its object store is full, and so is the disk it "
+            "spills to; free some space there, or start Ray with more `--object-store-memory` or another "
+            "`--object-spilling-directory`, then `swath resume`"
+        )
     causes = str(error).split("\nThe above exception was the direct cause")
     ends = [part.strip().splitlines()[-1].strip() for part in causes if part.strip()]
     for end in ends:
