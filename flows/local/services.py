@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 120
 MARK = "_SWATH_SERVICES_OF"
 """Variable that holds the state folder in every process of its services."""
 OWN_SERVER = "_SWATH_PREFECT_OF_A_RUN"
-"""Variable that is set where the Prefect server serves one run only, so that nothing is shared through it."""
+"""Variable that holds the process id of a Prefect server that serves one run only, so that nothing is shared by it."""
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
@@ -136,7 +136,7 @@ def prefect_server() -> Iterator[str]:
     assert service is not None
     places = {"PREFECT_HOME": str(_prefect_home()), "PREFECT_API_URL": service["api"]}
     if own:
-        places[OWN_SERVER] = "1"
+        places[OWN_SERVER] = str(own["pid"])
     try:
         with _environment(QUIET | places):
             yield str(service["api"])
@@ -147,7 +147,9 @@ def prefect_server() -> Iterator[str]:
 
 def await_prefect() -> None:
     """Returns when the Prefect server of the environment answers. Raises RunFailed where it does not."""
-    _wait_for("prefect", f"{os.environ['PREFECT_API_URL']}/health")
+    own = os.environ.get(OWN_SERVER)
+    health = f"{os.environ['PREFECT_API_URL']}/health"
+    _wait_for("prefect-of-a-run" if own else "prefect", health, int(own) if own else None)
 
 
 def _down() -> list[str]:
@@ -265,11 +267,16 @@ def _log(name: str) -> Path:
     return settings().home_path() / f"{name}.log"
 
 
+def _lives(pid: int) -> bool:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def _is_ours(pid: int) -> bool:
     """Whether the process is there and is a service of this state folder."""
     with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and _mark(process) == str(settings().home_path())
+        return _lives(pid) and _mark(psutil.Process(pid)) == str(settings().home_path())
     return False
 
 
@@ -319,7 +326,7 @@ def _until(ready: Callable[[], bool], name: str, pid: int | None) -> None:
     while time.monotonic() < deadline:
         if ready():
             return
-        if pid and not _is_ours(pid):
+        if pid and not _lives(pid):
             break
         time.sleep(0.1)
     raise RunFailed(f"{name} did not start; its log is {_log(name)}")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from swath.flows.demo.photos import draw_photos
 from swath.flows.local import services
+from swath.schemas.errors import RunFailed
 
 
 def swath(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -114,6 +116,17 @@ def test_state_of_before_a_reboot_is_no_service(tmp_path: Path, monkeypatch: pyt
     assert services.audit_socket() is None
     assert services.down() == []
     assert services.status() == {}
+
+
+def test_nobody_waits_for_a_server_that_died_while_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWATH_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    began = time.monotonic()
+    with services.prefect_server():
+        os.kill(int(os.environ[services.OWN_SERVER]), signal.SIGKILL)
+        with pytest.raises(RunFailed, match=r"did not start; its log is .*/prefect-of-a-run\.log"):
+            services.await_prefect()
+    assert time.monotonic() - began < services.PATIENCE_SECONDS / 2
 
 
 def test_a_port_that_is_taken_is_left_alone() -> None:
