@@ -27,6 +27,8 @@ LEASE_S = 60.0
 """A slot of a run that was killed is free again after this time; Prefect allows no less."""
 RETRIES = 3
 """Of a call to a Prefect server that does not answer: 14 s. A run is worth more than what is told of it."""
+OWN_RETRIES = 1
+"""Where the server is this run's own: one that has died does not come back."""
 PROGRESS_S = 3.0
 """How often the progress of a run is told."""
 CELLS = 200
@@ -85,7 +87,8 @@ def on_server(outcome: Sequence[Any]) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     services.await_prefect()
-    told = {PREFECT_API_URL: os.environ["PREFECT_API_URL"], PREFECT_CLIENT_MAX_RETRIES: RETRIES}
+    retries = OWN_RETRIES if services.OWN_SERVER in os.environ else RETRIES
+    told = {PREFECT_API_URL: os.environ["PREFECT_API_URL"], PREFECT_CLIENT_MAX_RETRIES: retries}
     with temporary_settings(told):
         try:
             yield
