@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -103,7 +104,8 @@ class Reader:
         money = fields_money.currency(mentions, chosen)
         if money is not None and "currency" in self.template.fields:
             chosen["currency"] = money
-        entries = fields_items.line_items(self._columns, labelled) if self._columns else []
+        sums = [one.value for name in ("net", "total") if (one := chosen.get(name)) and isinstance(one.value, Decimal)]
+        entries = fields_items.line_items(self._columns, labelled, sums) if self._columns else []
         codes = [code for code, _ in mentions]
         failed, passed = fields_checks.failed_checks(self.template, chosen, entries, codes, today)
         ordered = [chosen[name] for name in self.template.fields if name in chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -48,8 +49,14 @@ def issuer(
     taken = {plain(other) for other in others}
     scored = [(line, score) for line, score in scored if plain(line.text) not in taken]
     said = Counter(plain(line.text) for line, score in scored if score > 0)
-    # A name that stands in several places where a name may stand is surer.
-    scored = [(line, score + 0.6 * min(said[plain(line.text)] - 1, 2)) for line, score in scored if score > 0]
+    marked = {plain(line.text) for line, score in scored if score > 0 and line.marked}
+    # A name that stands in several places where a name may stand is surer, and so is one that is called the seller's or
+    # the account holder's in one of them.
+    scored = [
+        (line, score + 0.6 * min(said[plain(line.text)] - 1, 2) + (0.0 if line.marked else plain(line.text) in marked))
+        for line, score in scored
+        if score > 0
+    ]
     if not scored:
         return None, []
     top, score = max(scored, key=lambda pair: pair[1])
@@ -57,10 +64,34 @@ def issuer(
     rest = [s for line, s in scored if plain(line.text) != name]
     lines = [top, *_continued(top, labelled)]
     raw = " ".join(line.text for line in lines)
-    text = mended(raw)
+    text = _as_elsewhere(mended(raw), labelled)
     read = min(line.cell.confidence(line.start, line.start + len(line.text)) for line in lines)
     box = union([line.box for line in lines])
     return Choice("issuer", text, raw, top.cell, box, score, score - max(rest, default=0.0), read), lines
+
+
+def _as_elsewhere(text: str, labelled: Labelled) -> str:
+    """The words of a name with the accents that most of the paper writes them with: OCR adds some and loses some."""
+    spellings: dict[str, Counter[str]] = {}
+    for cell in labelled.cells:
+        for word in cell.text.split():
+            if word.isalpha():
+                spellings.setdefault(unaccented(word), Counter())[word.casefold()] += 1
+    words = text.split(" ")
+    for place, word in enumerate(words):
+        known = spellings.get(unaccented(word), Counter())
+        usual, times = known.most_common(1)[0] if known else ("", 0)
+        if len(usual) == len(word) and times > 1 + 2 * known[word.casefold()]:
+            words[place] = "".join(
+                was if was.casefold() == now else now.upper() if was.isupper() else now
+                for was, now in zip(word, usual, strict=True)
+            )
+    return " ".join(words)
+
+
+def unaccented(word: str) -> str:
+    """Without accents and case."""
+    return "".join(c for c in unicodedata.normalize("NFD", word.casefold()) if not unicodedata.combining(c))
 
 
 def _line(cell: Cell, labelled: Labelled) -> Line | None:

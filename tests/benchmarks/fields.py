@@ -192,7 +192,7 @@ def paired(wanted: Sequence[tuple[str, object]], judged: dict[str, Judged]) -> d
     found = {name.partition(".")[0]: one for name, one in judged.items() if name.endswith("].description")}
     pairs = sorted(
         (
-            (SequenceMatcher(None, letters(value), letters(one.choice.value)).ratio(), name.partition(".")[0], place)
+            (likeness(letters(value), letters(one.choice.value)), name.partition(".")[0], place)
             for name, value in wanted
             if name.endswith("].description")
             for place, one in found.items()
@@ -200,10 +200,16 @@ def paired(wanted: Sequence[tuple[str, object]], judged: dict[str, Judged]) -> d
         reverse=True,
     )
     places: dict[str, str] = {}
-    for likeness, item, place in pairs:
-        if likeness > 0.5 and item not in places and place not in places.values():
+    for alike, item, place in pairs:
+        if alike > 0.5 and item not in places and place not in places.values():
             places[item] = place
     return {name.partition(".")[0]: "nowhere" for name, _ in wanted if "[" in name} | places
+
+
+def likeness(wanted: str, found: str) -> float:
+    """The share of the letters wanted that are found in their order: the truth may be the first line of several."""
+    blocks = SequenceMatcher(None, wanted, found, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks) / max(len(wanted), 1)
 
 
 def kind(name: str) -> str:
@@ -241,7 +247,9 @@ def invoice_truth(folder: Path) -> Callable[[str], Truth]:
         for place, one in enumerate(items, 1):
             for key, column in ITEM_KEYS.items():
                 if key in one:
-                    yield f"line_items[{place}].{column}", str(one[key]).split("\n")[0]
+                    # The set calls the only money of an item its price, whether or not it stands for one piece.
+                    only = key == "price_unit" and not {"qty", "price_subtotal"} & one.keys()
+                    yield f"line_items[{place}].{'amount' if only else column}", str(one[key]).split("\n")[0]
 
     return truth
 

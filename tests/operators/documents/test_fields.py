@@ -141,6 +141,41 @@ def test_what_was_given_less_the_change_tells_the_total_from_other_sums() -> Non
     assert found["issue_date"] == "2025-04-03"
 
 
+def test_items_without_a_table_are_the_list_at_one_indent_that_adds_up_to_the_total() -> None:
+    listed = [("Storage", "4.20"), ("Transfer", "0.60"), ("Computing", "5.20")]
+    lines = [line(60, 60, "Cloud Ltd"), line(60, 110, "Invoice date: 03.04.2025"), line(60, 150, "Total due")]
+    lines += [line(900, 150, "10.00"), line(60, 220, "Service charges"), line(900, 220, "10.00")]
+    for number, (what, amount) in enumerate(listed):
+        y = 280 + 120 * number
+        lines += [line(60, y, what), line(900, y, amount), line(100, y + 40, "Charges"), line(900, y + 40, amount)]
+        lines += [line(100, y + 80, "Tax"), line(900, y + 80, "0.00")]
+    found = values(fields(page(lines)))
+    items = [(found[f"line_items[{n}].description"], found[f"line_items[{n}].amount"]) for n in (1, 2, 3)]
+    assert items == listed
+    assert "line_items[4].amount" not in found
+    other = values(fields(page([one for one in lines if one["text"] != "Computing"])))
+    assert "Transfer" not in [other.get(f"line_items[{n}].description") for n in range(1, 9)], "nothing adds up"
+
+
+def test_whose_account_it_is_has_written_the_paper() -> None:
+    lines = [line(60, 40, "Public notices", height=30), line(700, 200, "Bill to"), line(700, 230, "Alpine Ltd")]
+    lines += [line(60, 900, "Payment by transfer"), line(400, 1100, "NETWORKS")]
+    lines += [
+        line(60, 90, "www.public-notices.com"),
+        line(60, 1140, "VAT No: NL810433941B01 - IBAN: DE89 3704 0044 0532 0130 00"),
+    ]
+    assert values(fields(page(lines)))["issuer"] == "Public notices"
+    told = [*lines, line(60, 930, "Account holder: NETWORKS")]
+    assert values(fields(page(told)))["issuer"] == "NETWORKS"
+
+
+def test_a_name_is_written_as_the_paper_writes_it_elsewhere() -> None:
+    lines = [line(60, 40, "Àmazing Café GmbH"), line(60, 200, "Invoice date: 03.04.2025")]
+    lines += [line(60, 300 + 40 * n, f"an Amazing thing from the café, number {n}") for n in range(4)]
+    assert values(fields(page(lines)))["issuer"] == "Amazing Café GmbH"
+    assert values(fields(page(lines[:3])))["issuer"] == "Àmazing Café GmbH", "once is not enough"
+
+
 def test_a_date_that_reads_both_ways_follows_the_others_on_the_paper() -> None:
     first = values(fields(page([line(60, 200, "Date: 04/05/2025"), line(60, 240, "Printed 04/25/2025")])))
     other = values(fields(page([line(60, 200, "Date: 04/05/2025"), line(60, 240, "Printed 25/04/2025")])))
