@@ -40,6 +40,7 @@ QUIET = {
     "RAY_AUTH_MODE": "disabled",
     # Prefect's own log lines go to its server, where the UI shows them; the terminal has ours.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_CLI_COLORS": "false",
 }
 

@@ -274,10 +274,17 @@ def summary(record: Record, error: BaseException | None = None) -> str:
 
 
 def flush() -> None:
-    """Sends what Prefect's client has not sent yet: its server may be gone when the interpreter would do so."""
+    """Sends what Prefect's client has not sent yet: its server may be gone when the interpreter would do so. What a
+    server does not take in time is dropped, where the interpreter would try each piece for seconds."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    for worker in (EventsWorker, APILogWorker):
+    kinds: list[Any] = [EventsWorker, APILogWorker]
+    for kind in kinds:
         with suppress(Exception):
-            worker.drain_all(timeout=FLUSH_SECONDS)
+            workers = list(kind._instances.values())
+            _, late = kind.drain_all(timeout=FLUSH_SECONDS)
+            for worker in workers if late else []:
+                with worker._queue.mutex:
+                    worker._queue.queue.clear()
+                worker._queue.put_nowait(None)  # that was all
