@@ -119,7 +119,7 @@ def print_preview(console: Console, found: Preview) -> None:
     if found.unopened:
         grid.add_row("unopened", f"{found.unopened:,} documents whose pages could not be counted: one item each")
     why = ", ".join(f"{count:,} {reason}" for reason, count in found.why.items())
-    grid.add_row("pending", f"[bold]{found.pending:,}[/] items ({why or 'nothing new'})")
+    grid.add_row("pending", f"[bold]{found.pending:,}[/] items ({f'objects: {why}' if why else 'nothing new'})")
     grid.add_row("", f"{found.unchanged:,} unchanged, {found.gone:,} objects gone")
     grid.add_row("waves", f"{found.waves:,} over {found.cells:,} cells of table {found.table!r}")
     for part in found.parts:
@@ -143,8 +143,8 @@ def _again(part: PartPreview) -> str:
     if not part.stale:
         return "their rows are written anew; nothing is computed, nothing read"
     again = ", ".join(f"[cyan]{escape(step)}[/]" for step in part.stale)
-    read = "read again for it" if part.reads else "not read again"
-    return f"{again} again, the other columns are carried over; the objects are {read}"
+    read = "read again for it" if part.reads else "neither read nor decoded again"
+    return f"{again} again, the other columns are carried over; {part.items:,} items are {read}"
 
 
 def _add_stages(grid: Table, stages: list[StagePreview]) -> None:

@@ -47,9 +47,9 @@ def _panel(panel: Panel, top: float) -> list[str]:
     for tick in range(TICKS + 1):
         x, y = LEFT + WIDTH * tick / TICKS, top + HEIGHT * (1 - tick / TICKS)
         parts.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{high * tick / TICKS:,.4g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(high * tick / TICKS)}</text>')
         parts.append(
-            f'<text x="{x:.1f}" y="{top + HEIGHT + 16}" text-anchor="middle">{right * tick / TICKS:,.4g}</text>'
+            f'<text x="{x:.1f}" y="{top + HEIGHT + 16}" text-anchor="middle">{_number(right * tick / TICKS)}</text>'
         )
     middle = LEFT + WIDTH / 2
     parts.append(f'<text x="{middle}" y="{top + HEIGHT + 32}" text-anchor="middle">{escape(panel.across)}</text>')
@@ -60,3 +60,7 @@ def _panel(panel: Panel, top: float) -> list[str]:
         place_of_name = f'x="{LEFT + WIDTH - 6}" y="{top + 14 + 15 * number}" text-anchor="end"'
         parts.append(f'<text {place_of_name} fill="{colour}">{escape(name)}</text>')
     return parts
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
