@@ -17,6 +17,8 @@ _NUMERIC = pattern(r"[0-9]{1,4} ?[-/.\\] ?[0-9]{1,2} ?[-/.\\] ?(?:[0-9]{4}|[0-9]
 _CJK = pattern(r"[0-9]{4} ?年 ?[0-9]{1,2} ?月 ?[0-9]{1,2} ?日")
 _COMPACT = pattern(r"[0-9]{8}")
 _DIGITS = pattern(r"[0-9]+")
+_TIME = pattern(r"^[0-9]{1,2}:[0-9]{2}")
+"""What OCR joins to the year before it."""
 MONTHS = (
     "jan january januar janner janvier janv enero ene gennaio gen januari janeiro jän",
     "feb february februar feber fevrier fevr febrero febbraio februari fevereiro fev",
@@ -75,7 +77,8 @@ def _numbers(text: str) -> list[str]:
 def _alone(text: str, start: int, end: int) -> bool:
     before, after = text[start - 1 : start], text[end : end + 1]
     joined = before != "" and before in "/-_.\\" and text[start - 2 : start - 1].isalnum()
-    return not (before.isdigit() or after.isdigit() or joined)
+    more = after.isdigit() and _TIME.search(text[end : end + 5]) is None
+    return not (before.isdigit() or more or joined)
 
 
 def _numeric(text: str, start: int, end: int) -> Found | None:

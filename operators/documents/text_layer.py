@@ -66,7 +66,17 @@ class _Characters:
     invisible: int
 
 
-def read_text_layer(content: bytes, page: int, width_px: int, height_px: int) -> list[Line] | None:
+@dataclass(frozen=True)
+class TextLayer:
+    """What a page says of its own text."""
+
+    lines: list[Line]
+    """In reading order; corners in the pixels of the page as it is rendered, every confidence 1."""
+    beside: int
+    """Spots of ink that look like letters and belong to none of the words: a letterhead that is a picture has many."""
+
+
+def read_text_layer(content: bytes, page: int, width_px: int, height_px: int) -> TextLayer | None:
     """Lines of words, in reading order, of a page (from 1) of a PDF; None where it has no text that can be trusted.
 
     Corners are in the pixels of the page as `decode` renders it with `width_px` x `height_px`, /Rotate included;
@@ -88,7 +98,8 @@ def read_text_layer(content: bytes, page: int, width_px: int, height_px: int) ->
         if not words or not _spelled(words, found.invisible > len(found.texts) / 2):
             return None
         ink = _ink(sheet, width_px, height_px)
-    return lines if _fits(words, ink, width_px, height_px) else None
+    beside = _beside(words, ink, width_px, height_px)
+    return None if beside is None else TextLayer(lines, beside)
 
 
 def _characters(sheet: Any) -> _Characters | None:
@@ -299,8 +310,9 @@ def _ink(sheet: Any, width_px: int, height_px: int) -> Grey:
     return np.asarray(local + 2 * inverse, dtype=np.uint8)
 
 
-def _fits(words: list[Word], ink: Grey, width_px: int, height_px: int) -> bool:
-    """Whether the words stand on ink, and most ink that may be letters under words."""
+def _beside(words: list[Word], ink: Grey, width_px: int, height_px: int) -> int | None:
+    """How many spots of ink may be letters and stand under no word; None unless the words stand on ink, and most ink
+    that may be letters under words."""
     height, width = ink.shape
     scale = np.array([width / width_px, height / height_px])
     under = np.zeros(ink.shape, np.uint8)
@@ -312,10 +324,11 @@ def _fits(words: list[Word], ink: Grey, width_px: int, height_px: int) -> bool:
         grown = (y1 - y0) // 3 + 2
         under[max(0, y0 - grown) : y1 + grown, max(0, x0 - grown) : x1 + grown] = 1
     if inked < LEAST_INKED * len(words):
-        return False
+        return None
     _, _, stats, centres = cv2.connectedComponentsWithStats(ink & 1, connectivity=8)
     wide, high, area = stats[1:, 2], stats[1:, 3], stats[1:, 4]
     # single letters at 120 dpi, of 5 to 24 points: no rules, no dots, no grain, no pictures
     letters = (high >= 5) & (high <= 40) & (wide >= 1) & (wide <= 60) & (area >= 6) & (area >= 0.12 * wide * high)
     at = centres[1:][letters].astype(int)
-    return len(at) == 0 or float(under[at[:, 1], at[:, 0]].mean()) >= LEAST_COVERED
+    beside = int((under[at[:, 1], at[:, 0]] == 0).sum())
+    return beside if beside <= (1 - LEAST_COVERED) * len(at) else None

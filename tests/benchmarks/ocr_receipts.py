@@ -86,9 +86,10 @@ def printed(folder: Path, count: int) -> Iterator[Page]:
     for path in sorted(folder.rglob("*.pdf"))[:count]:
         content = path.read_bytes()
         page = Decode().process({"bytes": content, "page": 1}, None)
-        lines = read_text_layer(content, 1, page["width_px"], page["height_px"])
-        if lines:
-            yield Page(path.stem, page["pixels"], "\n".join(" ".join(word.text for word in line) for line in lines))
+        layer = read_text_layer(content, 1, page["width_px"], page["height_px"])
+        if layer:
+            told = "\n".join(" ".join(word.text for word in line) for line in layer.lines)
+            yield Page(path.stem, page["pixels"], told)
     phototest = folder / "tesseract/phototest.tif"
     if phototest.exists():
         yield Page("phototest", picture(phototest), phototest.with_suffix(".gold.txt").read_text())

@@ -114,7 +114,7 @@ def test_the_language_decides_the_engine_and_reaches_it() -> None:
     known = available_engines("eng")
     if not {"cascade", "rapidocr", "tesserocr"} <= set(known):
         pytest.skip("not both engines are installed")
-    assert Ocr(language="eng").chosen_engine() == "cascade"
+    assert Ocr(language="eng").chosen_engine() == "rapidocr"
     assert Ocr(language="osd").chosen_engine() in ("tesserocr", "pytesseract")  # no alphabet of RapidOCR's
     assert "rapidocr" not in available_engines("eng+rus")
 

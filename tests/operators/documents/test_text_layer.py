@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from swath.operators.core.base import Reject
+from swath.operators.core.geometry import IDENTITY
+from swath.operators.documents.ocr import Ocr, available_engines
 from swath.operators.documents.tesseract import Line
 from swath.operators.documents.text_layer import read_text_layer
 from swath.operators.image.codec import Decode
@@ -56,7 +60,8 @@ def rendered(content: bytes, dpi: float = 150) -> np.ndarray:
 
 def layer(content: bytes, dpi: float = 150, page: int = 1) -> list[Line] | None:
     result = Decode(dpi=dpi).process({"bytes": content, "page": page}, None)
-    return read_text_layer(content, page, result["width_px"], result["height_px"])
+    layer = read_text_layer(content, page, result["width_px"], result["height_px"])
+    return layer.lines if layer else None
 
 
 def said(lines: list[Line] | None) -> list[str]:
@@ -186,3 +191,37 @@ def test_real_invoices_have_their_words() -> None:
         lines = layer(file.read_bytes())
         assert lines is not None, file.name
         assert sum(map(len, lines)) > 100, file.name
+
+
+@pytest.mark.skipif("rapidocr" not in available_engines("eng"), reason="rapidocr is not installed")
+def test_a_letterhead_that_is_a_picture_is_read_beside_the_pages_own_text() -> None:
+    head = (
+        "Northern Lights Trading Company Ltd",
+        "12 Harbour Street, Aberdeen",
+        "Phone 020 7604 1010, sales department",
+    )
+
+    def pictured(canvas: Canvas) -> None:
+        pixels = rendered(pdf(lambda on: written(on, head)))
+        canvas.drawImage(ImageReader(Image.fromarray(pixels[150:350])), 0, 20, 612, 96)
+
+    def process(*draw: Callable[[Canvas], None]) -> dict[str, Any]:
+        content = pdf(lambda canvas: [one(canvas) for one in draw])
+        page = Decode(dpi=150).process({"bytes": content, "page": 1}, None)
+        operator = Ocr(engine="rapidocr")
+        given = {name: page[name] for name in ("pixels", "format", "width_px", "height_px")}
+        return operator.process({**given, "to_source": IDENTITY, "bytes": content, "page": 1}, operator.load())
+
+    def own(canvas: Canvas) -> None:
+        written(canvas, TEXT * 3)
+
+    alone, both = process(own), process(own, pictured)
+    assert alone["ocr_engine"] == "text layer"
+    assert re.fullmatch(r"text layer \+ rapidocr [0-9.]+", both["ocr_engine"])
+    count = len(alone["lines"])
+    assert both["lines"][:count] == alone["lines"]
+    read = "".join(line["text"] for line in both["lines"][count:]).replace(" ", "")
+    assert read == "".join(head).replace(" ", ""), "the picture, and none of the page's own text again"
+    assert both["line_engines"][:count] == ["text layer"] * count
+    assert all(one.startswith("rapidocr") for one in both["line_engines"][count:])
+    assert all(line["box"]["y_min"] > 1200 for line in both["lines"][count:])
