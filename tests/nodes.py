@@ -9,12 +9,13 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from swath.flows.local import services
+from swath.flows.work import engine
 
 MARK = "SWATH_TEST_NODES"
 STARTING_S = 300
@@ -85,6 +86,17 @@ class Nodes:
                 self.close()
                 raise RuntimeError(log.read_text(errors="replace")[-1000:])
             time.sleep(0.2)
+
+
+@contextmanager
+def joined(folder: Path, *words: str) -> Iterator[Nodes]:
+    """Nodes whose cluster this process leaves before they end."""
+    nodes = Nodes(folder, *words)
+    try:
+        yield nodes
+    finally:
+        engine.stop()
+        nodes.close()
 
 
 def _own_address() -> str:

@@ -265,6 +265,11 @@ def fold(text: str) -> str:
     return "".join(_folded(character) for character in text)
 
 
+def unaccented(text: str) -> str:
+    """The text without case and accents; what OCR confuses stays apart."""
+    return "".join(one for one in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(one))
+
+
 def _folded(character: str) -> str:
     plain = unicodedata.normalize("NFD", character.lower())[:1].translate(_CONFUSED)
     return plain if len(plain) == 1 and plain.isalnum() else " "

@@ -57,48 +57,52 @@ def line_items(columns: ItemColumns, labelled: Labelled, sums: Sequence[Decimal]
         for page in labelled.pages[:1]:
             found += _rows(page, Table(_after_head(page), []), labelled, headless=True)
         if sum(entry.number("amount") or 0 for entry in found) not in sums:
-            lists = (_adding_up(page, wanted) for wanted in sums for page in labelled.pages)
-            found = next(filter(None, lists), found)
+            pages = [_by_indent(page) for page in labelled.pages]
+            found = list(next(filter(None, (_adding_up(lists, wanted) for wanted in sums for lists in pages)), found))
     return found[:MAX_ITEMS]
 
 
-def _adding_up(page: Page, wanted: Decimal) -> list[Entry]:
-    """The longest list of texts at one indent, each with money at the end of its row, that adds up to a sum: the items
-    of a paper without a table. Rows at other indents between them, such as what each consists of, are none of it."""
-    rows = []
+def _adding_up(lists: Sequence[Sequence[Entry]], wanted: Decimal) -> Sequence[Entry]:
+    """The longest run of entries of one list, none said twice, that adds up to a sum."""
+    best: Sequence[Entry] = []
+    for listed in lists:
+        said: set[str] = set()
+        start, total = 0, Decimal(0)
+        for end, entry in enumerate(listed, 1):
+            amount, text = entry.number("amount"), entry.parts["description"].raw
+            if not amount or not 0 < amount < wanted:
+                said.clear()
+                start, total = end, Decimal(0)
+                continue
+            while text in said or total + amount > wanted:
+                total -= listed[start].number("amount") or 0
+                said.remove(listed[start].parts["description"].raw)
+                start += 1
+            total += amount
+            said.add(text)
+            if total == wanted and end - start > max(len(best), 1):
+                best = listed[start:end]
+    return best
+
+
+def _by_indent(page: Page) -> list[list[Entry]]:
+    """Texts with money at the end of their rows, by where they begin, in reading order: the items of a paper without a
+    table stand at one indent, and what each consists of at another."""
+    rows: list[tuple[Cell, Entry]] = []
     for row in page.rows:
         money = [one for one in amounts(row[-1].text) if one.decimals == 2]
         if len(row) == 2 and len(money) == 1 and row[0].has_letters:
             parts: dict[str, Part] = {}
             _put(parts, "amount", row[-1], money[0])
             rows.append((row[0], Entry(parts | {"description": _text(row[:1])})))
-    best: list[Entry] = []
-    for listed in _by_indent(rows, page.letter / 2):
-        window: list[Entry] = []
-        for entry in listed:
-            amount, text = entry.number("amount"), entry.parts["description"].raw
-            if not amount or not 0 < amount < wanted:
-                window = []
-                continue
-            window.append(entry)
-            texts = [one.parts["description"].raw for one in window[:-1]]
-            while text in texts or sum(one.number("amount") or 0 for one in window) > wanted:
-                del window[0], texts[:1]
-            if sum(one.number("amount") or 0 for one in window) == wanted and len(window) > max(len(best), 1):
-                best = [*window]
-    return best
-
-
-def _by_indent(rows: Sequence[tuple[Cell, Entry]], tolerance: float) -> list[list[Entry]]:
-    """The entries whose texts begin at about the same x, each list in reading order."""
     starts: list[float] = []
     for x in sorted(cell.x_min for cell, _ in rows):
-        if not starts or x - starts[-1] > tolerance:
+        if not starts or x - starts[-1] > page.letter / 2:
             starts.append(x)
-    places = [bisect_right(starts, cell.x_min) for cell, _ in rows]
-    return [
-        [entry for (_, entry), place in zip(rows, places, strict=True) if place == n + 1] for n in range(len(starts))
-    ]
+    lists: list[list[Entry]] = [[] for _ in starts]
+    for cell, entry in rows:
+        lists[bisect_right(starts, cell.x_min) - 1].append(entry)
+    return lists
 
 
 def _after_head(page: Page) -> int:

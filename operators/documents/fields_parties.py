@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from functools import cache
 
 from swath.operators.documents import identifiers
 from swath.operators.documents.amounts import amounts
-from swath.operators.documents.cells import Cell, Page, fold
+from swath.operators.documents.cells import Cell, Page, fold, unaccented
 from swath.operators.documents.dates import dates
 from swath.operators.documents.fields_addresses import (
     HEAD,
@@ -87,11 +86,6 @@ def _as_elsewhere(text: str, labelled: Labelled) -> str:
                 for was, now in zip(word, usual, strict=True)
             )
     return " ".join(words)
-
-
-def unaccented(word: str) -> str:
-    """Without accents and case."""
-    return "".join(c for c in unicodedata.normalize("NFD", word.casefold()) if not unicodedata.combining(c))
 
 
 def _line(cell: Cell, labelled: Labelled) -> Line | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from swath.operators.core.base import BYTES, PIXELS, TO_SOURCE, Item, ItemOperator, Matrix, Pixels, Resources
-from swath.operators.core.geometry import IDENTITY, hull, map_points
+from swath.operators.core.geometry import hull, map_points
 from swath.operators.documents.cascade import Cascade, has_cascade
 from swath.operators.documents.rapid import LANGUAGES, RapidOcr, has_rapidocr, models_digest
 from swath.operators.documents.tesseract import (
@@ -113,13 +113,11 @@ class Ocr(ItemOperator):
         engine: Engine = model
         layer = self._own_text(item)
         own = layer.lines if layer else []
-        if layer and layer.beside < PICTURED:
-            read = []
-        else:
-            read = _moved(_seen(engine, item["pixels"]), item["to_source"])
-            read = _beside(read, own) if own else read
+        read: list[Line] = []
+        if not layer or layer.beside >= PICTURED:
+            read = _beside(_moved(_seen(engine, item["pixels"]), item["to_source"]), own)
         everything = [*own, *read]
-        lines = [_line(line, IDENTITY) for line in everything]
+        lines = [_line(line) for line in everything]
         confidences = [word.confidence for line in everything for word in line]
         names = [TEXT_LAYER] * bool(layer) + [engine.name] * bool(read or not layer)
         return {
@@ -147,6 +145,8 @@ def _moved(lines: list[Line], to_source: Matrix) -> list[Line]:
 
 def _beside(lines: list[Line], own: list[Line]) -> list[Line]:
     """The words whose middle is in none of the page's own."""
+    if not own:
+        return lines
     corners = np.array([word.corners for line in own for word in line])
     low, high = corners.min(axis=1), corners.max(axis=1)
     margin = (high - low).min(axis=1, keepdims=True) / 2
@@ -169,17 +169,13 @@ def available_engines(language: str = "eng") -> list[str]:
     return [engine for engine, can_read in has.items() if can_read(language)]
 
 
-def _line(line: Line, to_source: Matrix) -> dict[str, Any]:
+def _line(line: Line) -> dict[str, Any]:
     """A value of the list `swath.schemas.types.LINES`."""
-    mapped = [map_points(to_source, word.corners) for word in line]
     return {
         "text": " ".join(word.text for word in line),
         "confidence": float(np.mean([word.confidence for word in line])),
-        "box": hull(np.concatenate(mapped)),
-        "words": [
-            {"text": word.text, "confidence": word.confidence, "box": hull(corners)}
-            for word, corners in zip(line, mapped, strict=True)
-        ],
+        "box": hull(np.concatenate([word.corners for word in line])),
+        "words": [{"text": word.text, "confidence": word.confidence, "box": hull(word.corners)} for word in line],
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from swath.operators.documents.cells import unaccented
 from swath.schemas.errors import ConfigurationError
 
 _LEGAL_FORMS = frozenset(
@@ -83,9 +84,7 @@ def code(text: str | None) -> str:
 
 def name(text: str | None) -> str:
     """A company's name without case, accents, punctuation and legal form."""
-    plain = unicodedata.normalize("NFKD", (text or "").casefold())
-    plain = "".join(character for character in plain if not unicodedata.combining(character))
-    words = re.findall(r"\w+", re.sub(r"(?<=\b\w)\.(?=\w\b)", "", plain).replace("'", ""))
+    words = re.findall(r"\w+", re.sub(r"(?<=\b\w)\.(?=\w\b)", "", unaccented(text or "")).replace("'", ""))
     return " ".join([word for word in words if word not in _LEGAL_FORMS] or words)
 
 

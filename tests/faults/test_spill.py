@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from tests.faults.injuries import small_disk
 from tests.flows.living import House, pipeline
-from tests.nodes import Nodes
+from tests.nodes import Nodes, joined
 
 from swath.flows.run import process
 from swath.flows.run.records import State
-from swath.flows.work import engine
 from swath.infra import storage
 from swath.schemas.errors import RunFailed
 from swath.schemas.pipeline import Step
@@ -32,12 +31,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def nodes(tmp_path: Path, disk: Path) -> Iterator[Nodes]:
-    made = Nodes(tmp_path, f"--object-spilling-directory={disk}")
-    try:
+    with joined(tmp_path, f"--object-spilling-directory={disk}") as made:
         yield made
-    finally:
-        engine.stop()
-        made.close()
 
 
 @pytest.mark.slow

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.flows.living import House, pipeline
-from tests.nodes import Nodes
+from tests.nodes import Nodes, joined
 
 from swath.flows.run import plan, process
-from swath.flows.work import engine
 from swath.infra import storage
 from swath.schemas.pipeline import Step, Table
 
@@ -44,13 +43,9 @@ class ComingAndGoing:
 @pytest.fixture
 def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
-    made = Nodes(tmp_path)
-    try:
+    with joined(tmp_path) as made:
         made.join("127.0.0.3")
         yield made
-    finally:
-        engine.stop()
-        made.close()
 
 
 @pytest.mark.slow

@@ -60,8 +60,8 @@ def rendered(content: bytes, dpi: float = 150) -> np.ndarray:
 
 def layer(content: bytes, dpi: float = 150, page: int = 1) -> list[Line] | None:
     result = Decode(dpi=dpi).process({"bytes": content, "page": page}, None)
-    layer = read_text_layer(content, page, result["width_px"], result["height_px"])
-    return layer.lines if layer else None
+    found = read_text_layer(content, page, result["width_px"], result["height_px"])
+    return found.lines if found else None
 
 
 def said(lines: list[Line] | None) -> list[str]:
