@@ -74,15 +74,24 @@ class Bound:
 
     @property
     def fingerprint(self) -> str:
-        """Of the whole: what the steps are, and which of their columns are left out."""
+        """Of the whole: what the steps are, in which order, and which of their columns are left out."""
         return self._whole(self.fingerprints)
 
     def stale(self, fingerprints: Mapping[str, str], fingerprint: str | None) -> list[str]:
         """The steps, in order, whose results are out of date in rows with these fingerprints; all of them where rows
         may lack a column that was left out and is kept now."""
-        if fingerprint not in (digest(dict(fingerprints)), self._whole(fingerprints)):
+        if fingerprint not in (digest(list(fingerprints.items())), self._whole(fingerprints)):
             return list(self.fingerprints)
         return [name for name, current in self.fingerprints.items() if fingerprints.get(name) != current]
+
+    def reopens(self, fingerprints: Mapping[str, str], stale: Collection[str]) -> str | None:
+        """The first step from which on rejects of rows with these fingerprints begin anew: it is stale itself, or one
+        that came after it comes before it now, and has never seen what it rejected."""
+        before, now = list(fingerprints), list(self.fingerprints)
+        for index, name in enumerate(now):
+            if name in stale or not {*now[:index]} <= {*before[: before.index(name)]}:
+                return name
+        return None
 
     def needed(self, stale: Collection[str]) -> tuple[BoundStep, ...]:
         """The stale steps, and those that make what these read and the table does not keep, such as pixels."""
@@ -100,7 +109,8 @@ class Bound:
 
     def _whole(self, fingerprints: Mapping[str, str]) -> str:
         left_out = sorted(self.pipeline.table.leave_out)
-        return digest([dict(fingerprints), left_out] if left_out else dict(fingerprints))
+        steps = list(fingerprints.items())
+        return digest([steps, left_out] if left_out else steps)
 
 
 def shipped() -> list[str]:

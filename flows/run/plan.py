@@ -220,8 +220,8 @@ def _load_standing(
 
 def _load_versions(db: duckdb.DuckDBPyConnection, bound: Bound, files: list[str], order: list[str]) -> None:
     """Table `parts`, and `versions`, a row for each fingerprint in the table that is not the pipeline's: the part its
-    rows belong to, and the place in `order` of the first step that is out of date: what was rejected there or later
-    begins anew."""
+    rows belong to, and the place in `order` of the first step whose rejects begin anew, with those of all later
+    ones."""
     db.execute("CREATE TABLE versions (version UBIGINT, part INTEGER, first SMALLINT)")
     db.execute("CREATE TABLE parts (part INTEGER, steps VARCHAR[], stale VARCHAR[])")
     everything = list(bound.fingerprints)
@@ -233,13 +233,15 @@ def _load_versions(db: duckdb.DuckDBPyConnection, bound: Bound, files: list[str]
             continue
         like = f"FROM {parquet(files)} WHERE fingerprint IS NOT DISTINCT FROM ? LIMIT 1"
         (entries,) = db.execute(f"SELECT map_entries(fingerprints) {like}", [fingerprint]).fetchall()[0]
-        stale = bound.stale({entry["key"]: entry["value"] for entry in entries or ()}, fingerprint)
+        before = {entry["key"]: entry["value"] for entry in entries or ()}
+        stale = bound.stale(before, fingerprint)
         steps = [step.name for step in bound.needed(stale)]
         part = next((part for part, those in parts.items() if those == steps), len(parts))
         if part not in parts:
             parts[part] = steps
             db.execute("INSERT INTO parts VALUES (?, ?, ?)", [part, steps, stale])
-        first = order.index(stale[0]) + 1 if stale else NOWHERE
+        reopens = bound.reopens(before, stale)
+        first = order.index(reopens) + 1 if reopens else NOWHERE
         db.execute("INSERT INTO versions VALUES (hash(?), ?, ?)", [fingerprint, part, first])
 
 

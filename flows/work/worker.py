@@ -57,7 +57,9 @@ class Context:
     fingerprints: dict[str, str]
     """Of all steps of the pipeline."""
     makes: dict[str, tuple[str, ...]]
-    """The steps that run, and the columns they make; those of the others are carried over."""
+    """All steps, in order, and the columns they make."""
+    runs: tuple[str, ...]
+    """The steps that run; what the others have made is carried over."""
     limits: Limits
     suspects: str
     """URI prefix of the items that were being touched when a worker died."""
@@ -241,8 +243,8 @@ def begun(row: Row, context: Context) -> Row:
     maps = {name: dict(row.get(name) or ()) for name in ("fingerprints", "step_runs", "seconds")}
     # Rows from before there was `step_runs` were made by one run.
     runs = maps["step_runs"] or dict.fromkeys(maps["fingerprints"], row.get("run_id"))
-    carried = {name: run for name, run in runs.items() if name in context.fingerprints and name not in context.makes}
-    made = {name for names in context.makes.values() for name in names}
+    carried = {name: run for name, run in runs.items() if name in context.fingerprints and name not in context.runs}
+    made = {name for step in context.runs for name in context.makes[step]}
     return {
         **{name: value for name, value in row.items() if name not in made},
         "status": row.get("status") or Status.OK,
@@ -252,16 +254,26 @@ def begun(row: Row, context: Context) -> Row:
 
 
 def finish(row: Row, context: Context) -> Row:
-    """The row with its provenance."""
+    """The row with its provenance, and without what steps after its reject have made in earlier runs."""
     return {
         **row,
-        "step_runs": row["step_runs"] | dict.fromkeys(context.makes, context.run_id),
+        **dict.fromkeys(_never_reached(row, context)),
+        "step_runs": row["step_runs"] | dict.fromkeys(context.runs, context.run_id),
         "run_id": context.run_id,
         "wave": context.wave,
         "fingerprint": context.fingerprint,
         "fingerprints": context.fingerprints,
         "processed_at": datetime.now(UTC),
     }
+
+
+def _never_reached(row: Row, context: Context) -> list[str]:
+    """The columns of the steps that come after the one that rejected the row."""
+    steps = [READ, *context.makes]
+    if row["status"] != Status.REJECTED or row["reject_operator"] not in steps:
+        return []
+    after = steps[steps.index(row["reject_operator"]) + 1 :]
+    return [column for step in after for column in context.makes[step]]
 
 
 def _reject_misfits(rows: Sequence[Row], values: list[Any], field: pa.Field) -> None:

@@ -76,6 +76,7 @@ def make_work(
         fingerprint=bound.fingerprint,
         fingerprints=bound.fingerprints,
         makes={step.name: tuple(step.makes) for step in bound.steps},
+        runs=tuple(step.name for step in bound.steps),
         limits=bound.pipeline.limits,
         suspects=f"{root}/suspects",
         artifacts=f"{root}/artifacts",

@@ -1,6 +1,5 @@
 import io
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -8,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pypdfium2
 import pytest
 import tifffile
+from tests.children import children
 
 from swath.flows.source import manifest as module
 from swath.flows.source.manifest import ManifestSummary, build_manifest
@@ -211,9 +210,8 @@ def test_a_counting_process_that_is_killed_costs_no_file_its_pages(tmp_path: Pat
     with PageCounter(2, memory_bytes=2 << 30) as counter:
         assert counter.count(uris[0]).result() == 3
         counts = [counter.count(uri) for uri in uris]
-        for child in psutil.Process().children():
-            if "swath.flows.source.pages" in " ".join(child.cmdline()):
-                child.send_signal(signal.SIGKILL)
+        for child in children("swath.flows.source.pages"):
+            child.kill()
         assert [count.result() for count in counts] == [3] * 200
 
 
@@ -231,7 +229,7 @@ def test_closing_the_counter_drops_what_waits_and_leaves_no_process(tmp_path: Pa
     source = fill(tmp_path / "in", {"a.pdf": pdf(1)})
     counter = PageCounter(1, memory_bytes=2 << 30)
     counter.count(f"file://{source}/a.pdf").result()
-    [child] = [c for c in psutil.Process().children() if "swath.flows.source.pages" in " ".join(c.cmdline())]
+    [child] = children("swath.flows.source.pages")
     child.suspend()
     waiting = [counter.count(f"file://{source}/a.pdf") for _ in range(3)]
     started = time.monotonic()

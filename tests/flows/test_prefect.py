@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.children import children
 
 from swath.flows.demo.photos import draw_photos
 from swath.flows.local import services
@@ -67,8 +68,7 @@ def _ask(url: str, what: str, **options: str) -> list[dict[str, Any]]:
 
 
 def _only_server(url: str) -> psutil.Process:
-    port = url.split(":")[2].partition("/")[0]
-    (server,) = [child for child in psutil.Process().children() if port in child.cmdline()]
+    (server,) = children(f"--port {url.split(':')[2].partition('/')[0]}")
     return server
 
 

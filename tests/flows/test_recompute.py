@@ -101,6 +101,27 @@ def test_what_a_changed_step_had_rejected_begins_anew_and_what_an_earlier_one_ha
     assert contents(house) == fresh(house, given(*milder), tmp_path / "other")
 
 
+def test_what_a_step_rejects_now_keeps_nothing_of_the_steps_behind_it(house: House, tmp_path: Path) -> None:
+    run(house, Step(op=LENGTH), Step(op=TAG))
+    (refuses,) = (row["length"] for row in house.rows("length") if row["file"] == "one.txt")
+    steps = (Step(op=LENGTH), Step(op=TWICE, config={"refuses": refuses}), Step(op=TAG))
+    assert set(run(house, *steps).operators) == {"twice"}
+    assert house.rows("tag, reject_operator", "length = " + str(refuses)) == [
+        {"file": "one.txt", "tag": None, "reject_operator": "twice"}
+    ]
+    assert contents(house) == fresh(house, given(*steps), tmp_path / "other")
+
+
+def test_steps_that_change_places_reach_what_the_other_one_had_kept_from_them(house: House, tmp_path: Path) -> None:
+    steps = (Step(op=LENGTH), Step(op=TWICE, config={"refuses": len("good good a/nine.txt")}), Step(op=TAG))
+    house.put("a/nine.txt", content="good good")
+    run(house, *steps)
+    assert house.names("reject_operator = 'twice'") == ["nine.txt"]
+    for moved in ((steps[0], steps[2], steps[1]), steps):
+        run(house, *moved)
+        assert contents(house) == fresh(house, given(*moved), tmp_path / moved[1].op.rpartition(":")[2])
+
+
 def test_a_step_that_is_gone_leaves_nulls_and_nothing_is_computed(house: House, tmp_path: Path) -> None:
     run(house, Step(op=LENGTH), Step(op=TAG))
     record = run(house, Step(op=LENGTH))

@@ -137,6 +137,7 @@ def processed(bound: Bound, manifest: pa.Table, tmp_path: Path) -> tuple[pa.Tabl
         fingerprint=bound.fingerprint,
         fingerprints=bound.fingerprints,
         makes={step.name: tuple(step.makes) for step in bound.steps},
+        runs=tuple(step.name for step in bound.steps),
         limits=Limits(),
         suspects=f"file://{tmp_path}/suspects",
         artifacts=f"file://{tmp_path}/artifacts",
