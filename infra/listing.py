@@ -8,7 +8,7 @@ import posixpath
 import queue
 import stat
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
@@ -266,7 +266,15 @@ def _generic_folder(client: Any, folder: str) -> Iterator[Listed]:
 
 def _from_info(uri: str, info: dict[str, Any]) -> Listed:
     etag = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or "").strip('"')
-    modified = info.get("LastModified") or info.get("updated") or info.get("last_modified") or datetime.now(UTC)
+    return Listed(uri, int(info["size"]), etag, modified_of(info))
+
+
+def modified_of(info: Mapping[str, Any]) -> datetime:
+    """When a file was last written, with time zone UTC, from what an fsspec filesystem tells of it."""
+    names = ("LastModified", "updated", "last_modified", "mtime")
+    modified = next((info[name] for name in names if info.get(name)), None)
     if isinstance(modified, str):
-        modified = datetime.fromisoformat(modified)
-    return Listed(uri, int(info["size"]), etag, modified)
+        return datetime.fromisoformat(modified)
+    if isinstance(modified, float):
+        return datetime.fromtimestamp(modified, UTC)
+    return modified or datetime.now(UTC)

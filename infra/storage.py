@@ -21,9 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.fs as pafs
-
-from swath.infra.filesystems import attempt, filesystem, fsspec, told_of_waiting
+from swath.infra.filesystems import attempt, fsspec, pieces, told_of_waiting
 from swath.infra.listing import FIRST_CONTACT_S, Listed, list_objects, local_etag, look_up
 from swath.infra.uris import (
     is_local,
@@ -47,10 +45,10 @@ __all__ = [
     "create",
     "delete",
     "delete_prefix",
+    "download",
     "etag",
     "exists",
     "fetch",
-    "filesystem",
     "fsspec",
     "is_local",
     "join",
@@ -94,9 +92,12 @@ def read(uri: str, most: int = -1) -> bytes:
             return attempt(uri, local, patience_s=0)
 
     def fetch() -> bytes:
-        store, path = filesystem(uri)
-        with store.open_input_file(path) as file:
-            return bytes(file.read() if most < 0 else file.read(most))
+        read = bytearray()
+        for piece in pieces(uri):
+            read += piece
+            if 0 <= most <= len(read):
+                return bytes(read[:most])
+        return bytes(read)
 
     return attempt(uri, fetch)
 
@@ -134,9 +135,8 @@ def fetch(uris: Sequence[str], folder: Path, threads: int = 8) -> list[str]:
     def copy(number: int, uri: str) -> str:
         if is_local(uri):
             return uri
-        store, path = filesystem(uri)
         target = folder / f"{number}{posixpath.splitext(uri)[1]}"
-        attempt(uri, lambda: pafs.copy_files(path, str(target), store, pafs.LocalFileSystem(), use_threads=False))
+        download(uri, target)
         return uri_of(str(target))
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,12 +144,20 @@ def fetch(uris: Sequence[str], folder: Path, threads: int = 8) -> list[str]:
         return list(pool.map(copy, range(len(uris)), uris))
 
 
+def download(uri: str, path: Path) -> None:
+    """Copies an object from elsewhere, of any size, to a file of this machine's disk. Raises as `read` does."""
+
+    def copy() -> None:
+        with path.open("wb") as target:
+            target.writelines(pieces(uri))
+
+    attempt(uri, copy)
+
+
 def upload(path: Path, uri: str) -> None:
-    """Stores a file of this machine's disk, of any size, at a URI elsewhere."""
-    store, target = filesystem(uri)
-    attempt(
-        f"writing {uri}", lambda: pafs.copy_files(str(path), target, pafs.LocalFileSystem(), store, use_threads=False)
-    )
+    """Stores a file of this machine's disk, of any size, at a URI elsewhere; a reader never sees a part."""
+    client, target = fsspec(uri)
+    attempt(f"writing {uri}", lambda: client.put_file(str(path), target))
 
 
 def _read_in_turn(uris: Iterable[str]) -> Iterator[bytes | Exception]:

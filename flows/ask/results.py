@@ -9,7 +9,6 @@ import itertools
 import json
 import math
 import os
-import shutil
 import sys
 import uuid
 from collections.abc import Iterator
@@ -55,7 +54,10 @@ def whole_file(uri: str) -> Iterator[Path]:
         with Scratch("upload") as folder:
             path = folder / "part"
             yield path
-            upload(path, uri)
+            try:
+                storage.upload(path, uri)
+            except OSError as error:
+                raise WarehouseError(f"{error}; check the bucket and the credentials") from error
         return
     target = storage.local_path(uri)
     path = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
@@ -67,16 +69,6 @@ def whole_file(uri: str) -> Iterator[Path]:
         raise WarehouseError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
         path.unlink(missing_ok=True)
-
-
-def upload(path: Path, uri: str) -> None:
-    """Copies a local file to a remote object. Raises WarehouseError."""
-    store, key = storage.filesystem(uri)
-    try:
-        with path.open("rb") as source, store.open_output_stream(key) as target:
-            shutil.copyfileobj(source, target, 8 << 20)
-    except OSError as error:
-        raise WarehouseError(f"{uri} cannot be written ({error}); check the bucket and the credentials") from error
 
 
 def write_parquet(reader: pa.RecordBatchReader, path: Path) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swath.flows.source.selection import extension_of
-from swath.infra.filesystems import attempt, filesystem
+from swath.infra import storage
 from swath.infra.uris import is_local, join, local_path, normalize, parent, split_bucket
 from swath.schemas.errors import ConfigurationError, SourceError
 from swath.schemas.sql import literal
@@ -35,7 +34,7 @@ def local_copy(uri: str, folder: Path, md5: str | None = None) -> Path:
         if is_local(uri):
             path.stat()
         else:
-            attempt(uri, lambda: _fetch(uri, path))
+            storage.download(uri, path)
         if md5 is not None:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "md5").hexdigest() != md5:
@@ -45,12 +44,6 @@ def local_copy(uri: str, folder: Path, md5: str | None = None) -> Path:
     except (OSError, PermissionError) as error:
         raise SourceError(f"{uri}: cannot be read ({error})") from error
     return path
-
-
-def _fetch(uri: str, path: Path) -> None:
-    store, name = filesystem(uri)
-    with store.open_input_file(name) as source, path.open("wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
 
 
 def load_table(database: duckdb.DuckDBPyConnection, uri: str, folder: Path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
-
-import pyarrow.fs as pafs
 
 from swath.infra import storage
 from swath.infra.filesystems import attempt
 from swath.infra.lake import Lake
+from swath.infra.listing import modified_of
 from swath.schemas.errors import ConfigurationError
 
 
@@ -37,20 +37,23 @@ def opened(warehouse: str) -> Lake:
 
 def walk(warehouse: str, below: str = "") -> Iterator[Found]:
     """The files below a folder of the warehouse, folder by folder; nothing where there is none."""
-    filesystem, root = storage.filesystem(warehouse)
+    client, root = storage.fsspec(warehouse)
     root = root.rstrip("/")
     folders = [f"{root}/{below}".rstrip("/")]
     while folders:
         folder = folders.pop()
-        selector = pafs.FileSelector(folder, allow_not_found=True, recursive=False)
-        found = attempt(f"listing {folder}", partial(filesystem.get_file_info, selector))
-        for one in sorted(found, key=lambda one: str(one.path)):
-            if one.type == pafs.FileType.Directory:
-                folders.append(one.path)
-            elif one.type == pafs.FileType.File:
-                path = one.path[len(root) + 1 :]
-                modified = one.mtime if one.mtime.tzinfo else one.mtime.replace(tzinfo=UTC)
-                yield Found(storage.join(warehouse, path), path, one.size, modified)
+        try:
+            found = attempt(f"listing {folder}", partial(client.ls, folder, detail=True))
+        except FileNotFoundError:
+            continue
+        for one in sorted(found, key=itemgetter("name")):
+            path = one["name"].removeprefix(root).strip("/")
+            if f"{root}/{path}" == folder:
+                continue  # what stores keep in place of an empty folder
+            if one["type"] == "directory":
+                folders.append(f"{root}/{path}")
+            elif one["type"] == "file":
+                yield Found(storage.join(warehouse, path), path, one["size"], modified_of(one))
 
 
 def kind_of(path: str) -> str:

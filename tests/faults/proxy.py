@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ class Proxy:
     """Context manager: listens on a loopback port and hands on to `target`, as the weather allows.
 
     busy: two of three connections are answered 503 SlowDown; slow: every piece waits 20 to 200 ms; cutting: a
-    connection ends after up to 30 kB; silent: it is taken and never answered; gone: it is refused with a reset.
+    connection ends after up to 30 kB (`cut`); silent: it is taken and never answered; gone: it is refused with a reset.
     """
 
     def __init__(self, target: str, seed: int = 0) -> None:
@@ -34,6 +35,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.cut: Callable[[], int] = lambda: self._random.randrange(30_000)
+        """Bytes, both ways together, after which the next connection ends where the weather is `cutting`."""
         self.spoiled = 0
         """Connections that met bad weather."""
 
@@ -84,7 +87,7 @@ class Proxy:
                 client.sendall(BUSY)
             return
         if weather == "cutting":
-            left = self._random.randrange(30_000)
+            left = self.cut()
         try:
             server = socket.create_connection(self._target, timeout=5)
         except OSError:
