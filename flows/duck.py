@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from swath.infra import storage
 from swath.infra.scratch import Scratch
+from swath.schemas.errors import StorageUnavailable
 from swath.schemas.sql import literal
 
 MEMORY = "500MB"
@@ -20,13 +21,22 @@ MEMORY = "500MB"
 
 @contextmanager
 def scratch(*uris: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in a temporary folder, of bounded memory, that can read the stores of the URIs."""
+    """A database in a temporary folder, of bounded memory, that can read the stores of the URIs.
+
+    Raises StorageUnavailable where one of them does not answer, or no more.
+    """
     with Scratch("sql") as folder, duckdb.connect(str(folder / "db")) as db:
         db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {min(4, os.cpu_count() or 1)}")
         db.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         for uri in uris:
             storage.register(db, uri)
-        yield db
+        try:
+            yield db
+        except duckdb.Error as error:
+            if "Traceback (most recent call last)" not in str(error):
+                raise
+            # A store's client, which is Python, has failed within DuckDB.
+            raise StorageUnavailable(f"{' or '.join(uris)}: {str(error).strip().splitlines()[-1]}") from error
 
 
 def parquet(uris: Iterable[str], *, by_name: bool = False, filename: str | None = None) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,15 +45,15 @@ _REFUSED = re.compile(r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP status 4
 _MISSING = re.compile(r"NO_SUCH_KEY|NO_SUCH_BUCKET|HTTP status 404")
 
 
-def fsspec(uri: str) -> tuple[Any, str]:
-    """The fsspec filesystem of `uri` and the path in it; for DuckDB, listings, ETags and writes.
+def fsspec(uri: str, *, patient: bool = False) -> tuple[Any, str]:
+    """The fsspec filesystem of `uri` and the path in it; for listings, ETags and writes. A `patient` one, for libraries
+    that call it themselves, tries again what `attempt` would.
 
     Raises MissingDependency naming the package.
     """
     scheme = scheme_of(uri)
-    if scheme == "file":
-        return _fsspec(scheme, environment(), os.getpid()), str(local_path(uri))
-    return _fsspec(scheme, environment(), os.getpid()), remote_path(uri)
+    path = str(local_path(uri)) if scheme == "file" else remote_path(uri)
+    return _fsspec(scheme, patient, environment(), os.getpid()), path
 
 
 def pieces(uri: str) -> Iterator[bytes]:
@@ -132,7 +133,7 @@ def _credentials() -> Callable[[], S3Credential]:
 
 
 @lru_cache(maxsize=16)
-def _fsspec(scheme: str, variables: frozenset[tuple[str, str]], pid: int) -> Any:
+def _fsspec(scheme: str, patient: bool, variables: frozenset[tuple[str, str]], pid: int) -> Any:
     import fsspec as library
 
     if scheme == "file":
@@ -141,6 +142,8 @@ def _fsspec(scheme: str, variables: frozenset[tuple[str, str]], pid: int) -> Any
         raise MissingDependency(f"{scheme}:// needs the package {PACKAGES[scheme]}; pip install {PACKAGES[scheme]}")
     if scheme != "s3":
         return library.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
+    import s3fs.core
+
     options = settings()
     config: dict[str, Any] = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "max_pool_connections": 32}
     if options.s3_endpoint:  # what servers other than Amazon's understand
@@ -155,8 +158,22 @@ def _fsspec(scheme: str, variables: frozenset[tuple[str, str]], pid: int) -> Any
         skip_instance_cache=True,
         use_listings_cache=False,
     )
+    s3fs.core.set_custom_error_handler(_may_pass_in_s3fs)
     s3.retries = 1  # `attempt` does it, and knows when to stop
+    if patient:
+        waits = accumulate(min(1.7**count * 0.1, 15) for count in range(options.storage_attempts))  # s3fs's own
+        s3.retries += sum(waited < options.storage_patience_s for waited in waits)
     return s3
+
+
+def _may_pass_in_s3fs(error: Exception) -> bool:
+    """What may pass of the errors on which s3fs gives up."""
+    from aiohttp import ClientError as ConnectionLost
+    from botocore.exceptions import ClientError, ConnectionError
+
+    if isinstance(error, ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
+    return isinstance(error, ConnectionLost | ConnectionError | OSError)
 
 
 @contextmanager

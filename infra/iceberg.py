@@ -76,10 +76,8 @@ def open_catalog(warehouse: str) -> Catalog:
     options = settings()
     local = storage.local_path(warehouse) if storage.is_local(warehouse) else None
     properties = {"warehouse": warehouse, **options.catalog_for(warehouse, local)}
-    if storage.scheme_of(warehouse) == "s3":  # credentials: both clients read the environment themselves
-        properties |= {"s3.region": options.s3_region, "s3.connect-timeout": "5", "s3.request-timeout": "60"}
-        if options.s3_endpoint:
-            properties["s3.endpoint"] = options.s3_endpoint
+    if local is None:
+        properties["py-io-impl"] = "swath.infra.iceberg_io.StoreIO"
     if local:
         local.mkdir(parents=True, exist_ok=True)
     elif not options.catalog:

@@ -299,7 +299,7 @@ def list_names(uri: str) -> list[str]:
 def register(connection: duckdb.DuckDBPyConnection, uri: str) -> None:
     """Lets a DuckDB connection read `uri` and its neighbours by their URIs; local ones need nothing."""
     if not is_local(uri) and not connection.filesystem_is_registered(scheme_of(uri)):
-        client, _ = fsspec(uri)
+        client, _ = fsspec(uri, patient=True)
         connection.register_filesystem(client)
 
 
