@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pyarrow.parquet as pq
 
 from swath.flows.demo.draw import draw_photos
@@ -39,6 +41,19 @@ def test_a_name_that_no_workload_has_is_refused() -> None:
     assert done.returncode == 2
     assert "startup_cold" in done.stderr
     assert not done.stdout
+
+
+def test_tesseract_on_all_cores_and_in_a_loop_read_the_same_pages(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    for number in range(2):
+        page = np.full((120, 600, 3), 255, np.uint8)
+        cv2.putText(page, f"TOTAL {number} 27.50", (20, 80), cv2.FONT_HERSHEY_SIMPLEX, 2, (0, 0, 0), 4)
+        cv2.imwrite(str(tmp_path / "img" / f"{number}.jpg"), page)
+    done = run_module("tests.benchmarks.ocr_machine", "--data", str(tmp_path), "--pages", "2")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["pages"], said["same_text"]) == (2, 2)
+    assert all(said["pages_per_second"].values())
 
 
 def test_bare_loops_share_the_files_and_do_the_operators_work(tmp_path: Path) -> None:

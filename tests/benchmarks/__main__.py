@@ -31,6 +31,7 @@ WORKLOADS: dict[str, Workload] = {
     "scale_manifest": scale.manifests,
     "scale_run": scale.run,
     "ocr": ocr.receipts,
+    "ocr_machine": ocr.machine,
 }
 
 
