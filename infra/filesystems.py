@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,8 +40,6 @@ CREDENTIALS_ASKED = timedelta(minutes=10)
 UNANSWERED_S = 10
 """For how long a store does not answer before it is told, and how often from then on."""
 _FINAL = (errno.EINVAL, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOSPC)
-_REFUSED = re.compile(r"ACCESS_DENIED|SIGNATURE|INVALID_ACCESS_KEY|HTTP status 40[013]|Forbidden", re.IGNORECASE)
-_MISSING = re.compile(r"NO_SUCH_KEY|NO_SUCH_BUCKET|HTTP status 404")
 
 
 def fsspec(uri: str, *, patient: bool = False) -> tuple[Any, str]:
@@ -69,21 +66,21 @@ def pieces(uri: str) -> Iterator[bytes]:
             while piece := file.read(PIECE_BYTES):
                 yield piece
         return
-    from obstore.exceptions import BaseError, InvalidPathError, PermissionDeniedError, UnauthenticatedError
+    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
     bucket, key = split_bucket(uri)
     try:
         for piece in _objects(bucket, environment(), os.getpid()).get(key).stream(PIECE_BYTES):
             yield bytes(piece)
-    except InvalidPathError:  # such as `a//b`
+    except ValueError:  # such as `a//b`, which is no path to obstore
         client, path = fsspec(uri)
         yield client.cat_file(path)
     except FileNotFoundError as error:
         raise FileNotFoundError("there is no such object") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError(_first_words(error)) from error
+        raise PermissionError("the store refuses") from error
     except BaseError as error:
-        raise OSError(_first_words(error)) from error
+        raise OSError(str(error).partition("\n")[0]) from error
 
 
 @lru_cache(maxsize=64)
@@ -237,15 +234,7 @@ def _translated(what: str, action: Callable[[], T]) -> T:
     except (PermissionError, NoCredentialsError, PartialCredentialsError) as error:
         raise PermissionError(f"{what}: not allowed ({_brief(error)}); check the credentials") from error
     except (OSError, BotoCoreError, ClientError) as error:
-        if _MISSING.search(str(error)):
-            raise FileNotFoundError(f"{what}: not found") from error
-        if _REFUSED.search(str(error)):
-            raise PermissionError(f"{what}: not allowed ({_brief(error)}); check the credentials") from error
         raise StorageUnavailable(f"{what}: {_brief(error)}") from error
-
-
-def _first_words(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _brief(error: BaseException) -> str:

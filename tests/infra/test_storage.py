@@ -174,6 +174,12 @@ def test_fetched_files_are_on_disk_whole_and_in_order(root: str, tmp_path: Path)
         storage.read(storage.fetch([storage.join(root, "gone")], tmp_path / "there")[0])
 
 
+def test_a_key_with_empty_parts_is_read(s3) -> None:
+    uri = f"{s3.bucket()}/a//b.jpg"
+    storage.write(uri, b"content")
+    assert storage.read(uri) == b"content"
+
+
 def test_read_tells_gone_from_broken(root: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read(storage.join(root, "gone"))
