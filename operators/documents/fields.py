@@ -30,7 +30,7 @@ BY_SHAPE = (
 class ExtractFields(DocumentOperator):
     """Finds the fields of a document (issuer, dates, sums, line items ...) wherever on its pages they stand."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     templates: tuple[str, ...] = ()
     """YAML files of your own, one a document type: labels, types, shapes and checks of its fields."""

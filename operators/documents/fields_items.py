@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from math import inf
 from typing import Any
 
 from swath.operators.documents.amounts import amounts
@@ -95,10 +96,8 @@ def _by_indent(page: Page) -> list[list[Entry]]:
             parts: dict[str, Part] = {}
             _put(parts, "amount", row[-1], money[0])
             rows.append((row[0], Entry(parts | {"description": _text(row[:1])})))
-    starts: list[float] = []
-    for x in sorted(cell.x_min for cell, _ in rows):
-        if not starts or x - starts[-1] > page.letter / 2:
-            starts.append(x)
+    places = sorted(cell.x_min for cell, _ in rows)
+    starts = [x for x, left in zip(places, [-inf, *places], strict=False) if x - left > page.letter / 4]
     lists: list[list[Entry]] = [[] for _ in starts]
     for cell, entry in rows:
         lists[bisect_right(starts, cell.x_min) - 1].append(entry)
