@@ -143,13 +143,14 @@ def day(text: object) -> str | None:
 def pages_of(warehouses: Sequence[Path], folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The pages with their lines by file name, of the files below a folder."""
     from swath.flows.ask.query import open_session
+    from swath.infra.uris import local_path
 
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for warehouse in warehouses:
         with contextlib.closing(open_session(str(warehouse))) as session:
             sql = "SELECT source_uri, object_id, item_id, page, lines FROM stored WHERE status = 'ok' ORDER BY page"
             for row in session.stream(sql).read_all().to_pylist():
-                if str(folder.resolve()) in row["source_uri"]:
+                if local_path(row["source_uri"]).resolve().is_relative_to(folder.resolve()):
                     found[row["source_uri"].rpartition("/")[2]].append(row)
     return dict(found)
 
