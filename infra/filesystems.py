@@ -61,26 +61,32 @@ def pieces(uri: str) -> Iterator[bytes]:
     whose headers were cut.
     """
     if scheme_of(uri) != "s3":
-        client, path = fsspec(uri)
-        with client.open(path, "rb", cache_type="none") as file:
-            while piece := file.read(PIECE_BYTES):
-                yield piece
+        yield from _by_fsspec(uri)
         return
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
     bucket, key = split_bucket(uri)
     try:
-        for piece in _objects(bucket, environment(), os.getpid()).get(key).stream(PIECE_BYTES):
+        try:
+            found = _objects(bucket, environment(), os.getpid()).get(key)
+        except ValueError:  # such as `a//b`, which is no path to obstore
+            yield from _by_fsspec(uri)
+            return
+        for piece in found.stream(PIECE_BYTES):
             yield bytes(piece)
-    except ValueError:  # such as `a//b`, which is no path to obstore
-        client, path = fsspec(uri)
-        yield client.cat_file(path)
     except FileNotFoundError as error:
         raise FileNotFoundError("there is no such object") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise PermissionError("the store refuses") from error
     except BaseError as error:
         raise OSError(str(error).partition("\n")[0]) from error
+
+
+def _by_fsspec(uri: str) -> Iterator[bytes]:
+    client, path = fsspec(uri)
+    with client.open(path, "rb", cache_type="none") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 @lru_cache(maxsize=64)

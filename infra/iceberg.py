@@ -76,11 +76,11 @@ def open_catalog(warehouse: str) -> Catalog:
     options = settings()
     local = storage.local_path(warehouse) if storage.is_local(warehouse) else None
     properties = {"warehouse": warehouse, **options.catalog_for(warehouse, local)}
-    if local is None:
-        properties["py-io-impl"] = "swath.infra.iceberg_io.StoreIO"
     if local:
         local.mkdir(parents=True, exist_ok=True)
-    elif not options.catalog:
+    else:
+        properties["py-io-impl"] = "swath.infra.iceberg_io.StoreIO"
+    if not local and not options.catalog:
         (options.home_path() / "catalogs").mkdir(parents=True, exist_ok=True)
     for trial in tries(OperationalError, count=4, reraise=True):  # two processes may be making its tables at once
         with trial:

@@ -92,12 +92,14 @@ def read(uri: str, most: int = -1) -> bytes:
             return attempt(uri, local, patience_s=0)
 
     def fetch() -> bytes:
-        read = bytearray()
+        read, size = [], 0
         for piece in pieces(uri):
-            read += piece
-            if 0 <= most <= len(read):
-                return bytes(read[:most])
-        return bytes(read)
+            read.append(piece)
+            size += len(piece)
+            if 0 <= most <= size:
+                break
+        content = b"".join(read)
+        return content if most < 0 else content[:most]
 
     return attempt(uri, fetch)
 

@@ -7,10 +7,11 @@ from contextlib import suppress
 import psutil
 
 
-def children(word: str) -> list[psutil.Process]:
-    """The living children of this process with the word in their command line; one that has just died has none."""
+def children(word: str, of: int | None = None) -> list[psutil.Process]:
+    """The living processes that this one, or that of an id, has started, and those that they have, with the word in
+    their command line; one that has just died has none."""
     found = []
-    for child in psutil.Process().children():
+    for child in psutil.Process(of).children(recursive=True):
         with suppress(psutil.Error):
             if word in " ".join(child.cmdline()):
                 found.append(child)

@@ -269,10 +269,10 @@ def finish(row: Row, context: Context) -> Row:
 
 def _never_reached(row: Row, context: Context) -> list[str]:
     """The columns of the steps that come after the one that rejected the row."""
-    steps = [READ, *context.makes]
-    if row["status"] != Status.REJECTED or row["reject_operator"] not in steps:
+    if row["status"] != Status.REJECTED:
         return []
-    after = steps[steps.index(row["reject_operator"]) + 1 :]
+    steps = [READ, *context.makes]
+    after = steps[steps.index(row["reject_operator"]) + 1 :] if row["reject_operator"] in steps else []
     return [column for step in after for column in context.makes[step]]
 
 

@@ -18,16 +18,16 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from tests.benchmarks.ocr_receipts import DATA, picture, reader
+from tests.benchmarks.ocr_receipts import DATA, picture, reader, spread
 
 THREADS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
 
 
-def load(engine: str, threads: bool) -> None:
+def load(engine: str) -> None:
     global read
     read = reader(engine)
-    for name in THREADS if threads else ():
-        os.environ.pop(name, None)  # of the command; this process has started its own
+    for name in THREADS:
+        os.environ.pop(name, None)  # of Tesseract's command; this process has read them
 
 
 def text(path: Path) -> str:
@@ -36,7 +36,7 @@ def text(path: Path) -> str:
 
 def measured(engine: str, processes: int, pages: list[Path]) -> tuple[float, list[str]]:
     """Pages a second, and their texts."""
-    with ProcessPoolExecutor(processes, get_context("spawn"), load, (engine, engine == "pytesseract")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), load, (engine,)) as pool:
         list(pool.map(text, pages[:1] * 2 * processes))
         began = time.perf_counter()
         texts = list(pool.map(text, pages))
@@ -48,8 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA / "receipts_sroie")
     parser.add_argument("--pages", type=int, default=20)
     options = parser.parse_args()
-    pages = sorted((options.data / "img").glob("*.jpg"))
-    pages = pages[:: max(1, len(pages) // options.pages)][: options.pages]
+    pages = spread(options.data, options.pages)
     if not pages:
         raise SystemExit(f"there are no pictures in {options.data / 'img'}; name a folder that holds img/ by --data")
     cores = os.cpu_count() or 1

@@ -75,10 +75,14 @@ class Page:
 
 
 def receipts(folder: Path, count: int) -> Iterator[Page]:
-    """`count` receipts, evenly spread over the folder."""
-    images = sorted((folder / "img").glob("*.jpg"))
-    for path in images[:: max(1, len(images) // count)][:count]:
+    for path in spread(folder, count):
         yield Page(path.stem, picture(path), transcript(folder / "box" / f"{path.stem}.csv"))
+
+
+def spread(folder: Path, count: int) -> list[Path]:
+    """`count` pictures of receipts, evenly spread over the folder."""
+    images = sorted((folder / "img").glob("*.jpg"))
+    return images[:: max(1, len(images) // count)][:count]
 
 
 def printed(folder: Path, count: int) -> Iterator[Page]:

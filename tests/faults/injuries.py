@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from tests.children import children
 from tests.faults.proxy import Weather
 from tests.faults.world import LONGEST_S, PATIENCE_S, Drive, World
 
@@ -118,11 +119,10 @@ def prefect(world: World, moments: random.Random) -> Hurt:
     """The Prefect server of the run."""
     drive = world.run(moments.choice(["run", "wave"]), prefect=True)
     _sleep(drive, 5 + _moment(world, moments))
-    for one in psutil.Process(drive.process.pid).children(recursive=True) if drive.running else []:
+    for one in children("swath.flows.local.prefect_host", drive.process.pid) if drive.running else []:
         with suppress(psutil.Error):
-            if "swath.flows.local.prefect_host" in one.cmdline():
-                one.kill()
-                return Hurt(1)
+            one.kill()
+            return Hurt(1)
     return Hurt(missed="over before")
 
 

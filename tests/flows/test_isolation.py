@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.children import children
 from tests.flows.small_work import draw, make_work, rejects, staged
 
 from swath.flows.work import engine
@@ -201,9 +202,4 @@ def test_nothing_of_ray_listens_beyond_this_machine() -> None:
 
 
 def _sidecars() -> list[int]:
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "swath.flows.work.sidecar" in process.cmdline():
-                found.append(process.pid)
-    return found
+    return [process.pid for process in children("swath.flows.work.sidecar")]
