@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.children import children
 
 from swath.flows.demo.photos import draw_photos
 from swath.flows.local import services
@@ -38,7 +37,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.setenv("SWATH_HOME", str(folder / "home"))
         patch.delenv("PREFECT_API_URL", raising=False)
         with services.prefect_server() as url:
-            server = _only_server(url)
+            server = _own_server()
             record = process.start(_request(folder, "good"), prefect=True)
             with pytest.raises(AuditFailed) as failure:
                 process.start(_request(folder, "bad"), prefect=True)
@@ -67,9 +66,9 @@ def _ask(url: str, what: str, **options: str) -> list[dict[str, Any]]:
         return list(json.load(answer))
 
 
-def _only_server(url: str) -> psutil.Process:
-    (server,) = children(f"--port {url.split(':')[2].partition('/')[0]}")
-    return server
+def _own_server() -> psutil.Process:
+    """By its id: for a moment after it was started, a process has no command line to be found by."""
+    return psutil.Process(int(os.environ[services.OWN_SERVER]))
 
 
 def test_a_run_is_a_flow_run_whose_steps_are_tasks(told: dict[str, Any]) -> None:
@@ -135,8 +134,8 @@ def test_a_run_whose_server_is_killed_is_published_all_the_same(
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     (tmp_path / "good").mkdir()
     draw_photos(tmp_path / "good", 2)
-    with services.prefect_server() as url:
-        server = _only_server(url)
+    with services.prefect_server():
+        server = _own_server()
 
         class Killing(Quiet):
             def expect(self, stages: list[str], items: int) -> None:
