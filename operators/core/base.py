@@ -97,6 +97,10 @@ class Operator(BaseModel, ABC):
         """Length in pixels of the shorter side it can do with, where it reads pixels; None: full resolution."""
         return None
 
+    def model_name(self) -> str | None:
+        """The reference of the model it would load; kept with its digest on every row."""
+        return None
+
     def model_digest(self) -> str | None:
         """Digest of the weights or language data it would load; part of its fingerprint."""
         return None

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from swath.operators.core.base import Item, Resources
 from swath.operators.documents.by_document import DocumentOperator
 from swath.operators.documents.reference import Reference, code, name, read_reference, reference_path
-from swath.operators.models import file_digest
+from swath.operators.models.files import file_digest
 from swath.schemas.columns import Column
 from swath.schemas.items import MANIFEST
 from swath.schemas.types import FIELDS, MATCHES

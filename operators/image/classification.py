@@ -11,50 +11,31 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from swath.operators.core.base import PIXELS, PREPARED, Batch, Item, ModelOperator, Pixels, Reject
-from swath.operators.models import (
-    WEIGHTS,
-    Array,
-    Infer,
-    file_digest,
-    frozen,
-    local_path,
-    onnx_session,
-    state_dict,
-    tensor_shapes,
-    torchvision_model,
-    verify,
-)
+from swath.operators.models.files import WEIGHTS, tensor_shapes
+from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Three
+from swath.operators.models.modules import architecture_of
+from swath.operators.models.networks import Array, Network, onnx_size
+from swath.operators.models.uses import UsesModel
 from swath.schemas.columns import Column
 from swath.schemas.errors import ConfigurationError, ModelError
 from swath.schemas.items import Reason
 from swath.schemas.types import LABELS
-
-Three = tuple[float, float, float]
-IMAGENET_MEAN: Three = (0.485, 0.456, 0.406)
-IMAGENET_STD: Three = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Classifier:
     """A loaded model and the names of its classes."""
 
-    infer: Infer
-    """(N, H, W, 3) float32, normalised, to (N, classes)."""
+    network: Network
     names: tuple[str, ...] | None
     """None: the index is the name."""
 
 
-class Classify(ModelOperator):
+class Classify(UsesModel, ModelOperator):
     """Names the classes of a picture, the likeliest first."""
 
     version: ClassVar[int] = 1
 
-    model: str
-    """Path or file:// URI of an .onnx file, or of torchvision weights (.safetensors, .pth, .pt)."""
-    architecture: str | None = None
-    """Name of the torchvision model that the weights belong to, such as `mobilenet_v3_small`."""
-    sha256: str | None = Field(default=None, pattern="^[0-9a-fA-F]{64}$")
-    """Digest the file must have."""
     classes: str | tuple[str, ...] | None = None
     """The class names in the model's order, or the path of a text file with one a line; indices when left out."""
     top_k: int = Field(default=5, ge=1)
@@ -91,21 +72,20 @@ class Classify(ModelOperator):
     def needs_pixels(self) -> int | None:
         return self.shorter_side
 
-    def model_digest(self) -> str | None:
-        return file_digest(local_path(self.model))
-
     def check(self) -> None:
         """An ONNX file is tried on a black picture. Of weights, the tensors are read but no network is built:
         importing torchvision here would cost every run seconds that only its workers need to spend."""
-        path = local_path(self.model)
-        verify(path, self.sha256)
+        file = self.found()
+        path = file.path
         names = self._class_names()
         if path.suffix.lower() in WEIGHTS:
-            self._named_architecture()
+            architecture_of(file)
             found = {shape[0] for shape in tensor_shapes(path) if shape}
             if names is not None and len(names) not in found:
                 raise ModelError(f"no layer of {self.model!r} has the {len(names)} outputs that `classes` names")
             return
+        if path.suffix.lower() == ".onnx" and (wanted := onnx_size(path)) and wanted != (self.size, self.size):
+            raise ModelError(f"model {self.model!r} takes pictures of {wanted[0]}x{wanted[1]}; set `size` to that")
         classifier = self.load()
         try:
             outputs = self._outputs(classifier, [np.zeros((self.size, self.size, 3), np.uint8)])
@@ -115,12 +95,7 @@ class Classify(ModelOperator):
             raise ModelError(f"model {self.model!r} has {outputs.shape[1]} classes but `classes` names {len(names)}")
 
     def load(self) -> Classifier:
-        path = local_path(self.model)
-        verify(path, self.sha256)
-        names = self._class_names()
-        if path.suffix.lower() in WEIGHTS:
-            return Classifier(self._torchvision(path), names)
-        return Classifier(self._onnx(path), names)
+        return Classifier(self.network((self.size, self.size)), self._class_names())
 
     def prepare(self, item: Item) -> Pixels:
         """(size, size, 3) uint8: shorter side to `resize`, then the centre."""
@@ -144,7 +119,7 @@ class Classify(ModelOperator):
         images = np.stack(prepared).astype(np.float32)  # (N, H, W, 3)
         images -= np.float32(255) * np.asarray(self.mean, np.float32)
         images /= np.float32(255) * np.asarray(self.std, np.float32)
-        return classifier.infer(images).reshape(len(prepared), -1)
+        return classifier.network(images)[0].reshape(len(prepared), -1)
 
     def _labels(self, outputs: Array, names: tuple[str, ...] | None) -> list[dict[str, Any]] | Reject:
         if not np.isfinite(outputs).all():
@@ -170,36 +145,3 @@ class Classify(ModelOperator):
             return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"class names {self.classes!r} cannot be read: {error}") from error
-
-    def _torchvision(self, path: Path) -> Infer:
-        return frozen(torchvision_model(self._named_architecture(), state_dict(path)), self.size)
-
-    def _named_architecture(self) -> str:
-        if self.architecture is None:
-            raise ModelError(
-                f"model {self.model!r} holds weights only; name its torchvision model in `architecture`, "
-                "such as mobilenet_v3_small"
-            )
-        return self.architecture
-
-    def _onnx(self, path: Path) -> Infer:
-        session = onnx_session(path)
-        inputs = session.get_inputs()
-        shape = inputs[0].shape if len(inputs) == 1 else []
-        if len(shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)"):
-            found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
-            raise ModelError(f"model {self.model!r} takes {found}; a classifier takes one float image tensor of 4 axes")
-        channels_last = shape[3] == 3 and shape[1] != 3
-        rows, columns = shape[1:3] if channels_last else shape[2:4]
-        for side in (rows, columns):
-            if isinstance(side, int) and side != self.size:
-                raise ModelError(f"model {self.model!r} takes pictures of {rows}x{columns}; set `size` to that")
-        name, half, one_by_one = inputs[0].name, inputs[0].type == "tensor(float16)", shape[0] == 1
-
-        def infer(images: Array) -> Array:
-            given = images if channels_last else images.transpose(0, 3, 1, 2)
-            given = np.ascontiguousarray(given, dtype=np.float16 if half else np.float32)
-            parts = np.split(given, len(given)) if one_by_one else [given]
-            return np.concatenate([session.run(None, {name: part})[0] for part in parts])
-
-        return infer

@@ -12,10 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
 
 from swath.operators.core.base import Pixels, Reject
-from swath.operators.image.classification import IMAGENET_MEAN, IMAGENET_STD, Classify
-from swath.operators.models import file_digest, local_path
+from swath.operators.image.classification import Classify
+from swath.operators.models.files import file_digest
+from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD
+from swath.operators.models.reference import find_model
 from swath.schemas.errors import ConfigurationError, ModelError
 from swath.schemas.items import Reason
 
@@ -97,7 +100,7 @@ def test_scores_as_they_are_when_told(tmp_path: Path, picture: Pixels) -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_torchvision_weights_give_what_the_model_gives(tmp_path: Path, picture: Pixels, suffix: str) -> None:
     import torch
-    from safetensors.torch import save_file
+    from safetensors import torch as tensors
     from torchvision.models import mobilenet_v3_small
 
     torch.manual_seed(3)
@@ -111,7 +114,7 @@ def test_torchvision_weights_give_what_the_model_gives(tmp_path: Path, picture: 
     if suffix == ".pth":
         torch.save(model.state_dict(), path)
     else:
-        save_file(model.state_dict(), path)
+        tensors.save_file(model.state_dict(), path)
     names = tuple("abcdefg")
     operator = Classify(
         model=path.as_uri(), architecture="mobilenet_v3_small", size=SIDE, classes=names, sha256=file_digest(path)
@@ -234,19 +237,20 @@ def test_models_that_cannot_work_are_refused_with_a_remedy(tmp_path: Path) -> No
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
     (tmp_path / "m.h5").write_bytes(b"keras")
+    save_file({"weight": np.zeros((3, 3), np.float32)}, tmp_path / "bare.safetensors")
     for name, config, message in (
         ("none.onnx", {}, "not found; give the path"),
         ("m.h5", {}, "unknown kind; use one of .onnx"),
         ("m.onnx", {"size": 64}, "32x32; set `size`"),
         ("two.onnx", {}, "one float image tensor of 4 axes"),
         ("broken.onnx", {}, "cannot be read as ONNX"),
-        ("broken.safetensors", {}, "in `architecture`"),
+        ("bare.safetensors", {}, "in `architecture`"),
         ("broken.safetensors", {"architecture": "resnet18"}, "cannot be read as safetensors"),
     ):
         with pytest.raises(ModelError, match=message):
             Classify(model=str(tmp_path / name), **config).check()
     with pytest.raises(ModelError, match="not on this machine"):
-        local_path("s3://models/m.onnx")
+        find_model("s3://models/m.onnx")
 
 
 def test_a_crop_larger_than_the_resized_picture_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Models: found by a reference (`reference`), described (`info`), built (`modules`) and run (`networks`)."""

@@ -1,0 +1,317 @@
+"""Models as functions from arrays to arrays, run by torch, ONNX Runtime or OpenVINO, on a CPU or a card."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from swath.operators.models.files import threads
+from swath.operators.models.modules import torch_module
+from swath.operators.models.reference import ModelFile
+from swath.schemas.errors import MissingDependency, ModelError
+
+Array = npt.NDArray[Any]
+Arrays = tuple[Array, ...]
+Infer = Callable[[Array], Arrays]
+"""(N, 3, H, W) float32 to the model's outputs, each with N rows."""
+Backend = Literal["auto", "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"]
+PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+MEASURED = Path(__file__).with_name("backends.json")
+"""What `make bench-models` measured: for each kind of file the backends whose outputs agree, the fastest first."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded model."""
+
+    name: str
+    sha256: str
+    backend: str
+    device: str
+    infer: Infer
+
+    def __call__(self, images: Array) -> Arrays:
+        """Its outputs, float32 arrays with N rows each, of (N, H, W, 3) float32 pictures that are normalised already.
+
+        Raises ModelError where the model does not take them.
+        """
+        return self.infer(images.transpose(0, 3, 1, 2))
+
+
+def open_network(
+    file: ModelFile, *, backend: str = "auto", device: str = "cpu", size: tuple[int, int] | None = None
+) -> Network:
+    """Loads a model. `size` is the (height, width) it will be given; that of its own description where left out.
+
+    Raises ModelError where it cannot be loaded, MissingDependency where the backend is not installed.
+    """
+    chosen = choose(file, backend, device)
+    package, _, precision = chosen.partition("-")
+    half = precision == "bf16"
+    side = file.info.size or 224
+    height, width = size or (side, side)
+    if package == "onnxruntime":
+        infer = _onnxruntime(file.path, device)
+    elif package == "openvino":
+        infer = _openvino(file, (height, width), half)
+    elif device == "cpu":
+        infer = _torch_cpu(file, (height, width), half)
+    else:
+        infer = _torch_card(file, device)
+    return Network(file.name, file.sha256, chosen, device, infer)
+
+
+def choose(file: ModelFile, backend: str = "auto", device: str = "cpu") -> str:
+    """The backend that is meant: for `auto` the fastest that is installed here and, as measured, answers the same.
+
+    Raises ModelError where it cannot run such a file, MissingDependency where it is not installed.
+    """
+    onnx = file.path.suffix.lower() == ".onnx"
+    if backend == "auto":
+        if device != "cpu":
+            return "onnxruntime" if onnx else "torch"
+        return next(one for one in _preferred("onnx" if onnx else "weights") if _installed(one))
+    package = backend.partition("-")[0]
+    if onnx == (package == "torch") or (package == "onnxruntime" and not onnx):
+        known = "onnxruntime or openvino" if onnx else "torch or openvino"
+        raise ModelError(f"model {file.name!r} cannot be run by {backend}; use {known}")
+    if not _installed(backend):
+        raise MissingDependency(f"{package} is not installed; `pip install {package}`, or use `backend: auto`")
+    return backend
+
+
+def onnx_session(path: Path, device: str = "cpu") -> Any:
+    """An `onnxruntime.InferenceSession` with the worker's threads; ModelError where it cannot be read."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    card = ["CUDAExecutionProvider"] if device != "cpu" else []
+    there = [one for one in card if one in onnxruntime.get_available_providers()]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[*there, "CPUExecutionProvider"])
+    except Exception as error:  # its errors share no base but this
+        raise ModelError(f"model {str(path)!r} cannot be read as ONNX: {error}") from error
+
+
+def _preferred(kind: str) -> Sequence[str]:
+    measured: dict[str, dict[str, list[str]]] = json.loads(MEASURED.read_text())
+    return measured["default"][kind]
+
+
+@cache
+def _installed(backend: str) -> bool:
+    return importlib.util.find_spec(PACKAGES[backend.partition("-")[0]]) is not None
+
+
+def _onnxruntime(path: Path, device: str) -> Infer:
+    session = onnx_session(path, device)
+    given = session.get_inputs()
+    shape = given[0].shape if len(given) == 1 else []
+    if len(shape) != 4 or given[0].type not in ("tensor(float)", "tensor(float16)"):
+        found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in given)
+        raise ModelError(f"model {str(path)!r} takes {found}; what is wanted is one float image tensor of 4 axes")
+    last, most = _layout(shape), shape[0] if isinstance(shape[0], int) else None
+    name, kind = given[0].name, np.float16 if given[0].type == "tensor(float16)" else np.float32
+
+    def infer(images: Array) -> Arrays:
+        laid = images.transpose(0, 2, 3, 1) if last else images
+        parts = [session.run(None, {name: part}) for part in _pieces(np.ascontiguousarray(laid, kind), most)]
+        return _joined(parts, len(images))
+
+    return infer
+
+
+def onnx_size(path: Path) -> tuple[int, int] | None:
+    """The (height, width) that an ONNX file insists on; None where it takes any."""
+    given = onnx_session(path).get_inputs()
+    shape = given[0].shape if len(given) == 1 and len(given[0].shape) == 4 else [None] * 4
+    height, width = shape[1:3] if _layout(shape) else shape[2:4]
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def _layout(shape: Sequence[Any]) -> bool:
+    """Whether the channels come last."""
+    return bool(shape[3] == 3 and shape[1] != 3)
+
+
+def _openvino(file: ModelFile, size: tuple[int, int], half: bool) -> Infer:
+    import openvino
+
+    core = openvino.Core()
+    kind = "bf16" if half else "f32"
+    options = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": threads(), "PERFORMANCE_HINT": "LATENCY"}
+    try:
+        if file.path.suffix.lower() == ".onnx":
+            model = core.read_model(file.path)
+            shape = [one.get_length() if one.is_static else None for one in model.inputs[0].partial_shape]
+            last, most = _layout(shape), shape[0]
+        else:
+            import torch
+
+            example = torch.zeros(2, 3, *size)
+            model = openvino.convert_model(_flat(torch_module(file)), example_input=example)
+            model.reshape([-1, 3, *size])
+            last, most = False, None
+        compiled = core.compile_model(model, "CPU", options)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ModelError(f"model {file.name!r} cannot be run by OpenVINO: {str(error).splitlines()[0]}") from error
+    request = compiled.create_infer_request()
+
+    def infer(images: Array) -> Arrays:
+        laid = images.transpose(0, 2, 3, 1) if last else images
+        whole = np.ascontiguousarray(laid, np.float32)
+        parts = [list(request.infer([part]).to_tuple()) for part in _pieces(whole, most)]
+        return _joined(parts, len(images))
+
+    return infer
+
+
+def _torch_cpu(file: ModelFile, size: tuple[int, int], half: bool) -> Infer:
+    """Traced and frozen, in channels_last: more than twice as fast as calling the model (MobileNetV3-small, one
+    thread, batches of 32: 353 images/s where it is 152)."""
+    import torch
+
+    torch.set_num_threads(threads())
+    module = torch_module(file)
+    archive, most = file.path.suffix.lower() == ".pt2", None
+    if archive:
+        most = _batch_of(module)
+        run: Any = _flat(module)
+    else:
+        example = torch.zeros(2, *size, 3).permute(0, 3, 1, 2)  # which is channels_last
+        flat = _flat(module.to(memory_format=torch.channels_last))
+        with torch.inference_mode(), _halved("cpu", half):
+            run = torch.jit.freeze(torch.jit.trace(flat, example, check_trace=False))  # type: ignore[no-untyped-call]
+
+    def infer(images: Array) -> Arrays:
+        with torch.inference_mode(), _halved("cpu", half and archive):
+            parts = [
+                run(torch.from_numpy(np.ascontiguousarray(part)) if archive else torch.from_numpy(part))
+                for part in _pieces(images, most)
+            ]
+            return _joined([[one.float().numpy() for one in part] for part in parts], len(images))
+
+    return infer
+
+
+def _torch_card(file: ModelFile, device: str) -> Infer:
+    """On a card: half precision, channels_last, and the next part's copy under way while one is computed."""
+    import torch
+
+    module = _flat(torch_module(file)).to(device, memory_format=torch.channels_last)
+    copies: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def sent(part: Array) -> Any:
+        with torch.cuda.stream(copies):
+            pinned = torch.from_numpy(np.ascontiguousarray(part)).pin_memory()
+            return pinned.to(device, memory_format=torch.channels_last, non_blocking=True)
+
+    def compute(parts: list[Array]) -> Iterator[list[Array]]:
+        coming = sent(parts[0])
+        for index in range(len(parts)):
+            torch.cuda.current_stream(device).wait_stream(copies)
+            here = coming
+            here.record_stream(torch.cuda.current_stream(device))
+            coming = sent(parts[index + 1]) if index + 1 < len(parts) else None
+            with torch.inference_mode(), _halved("cuda", True):
+                outputs = module(here)
+            yield [one.float().cpu().numpy() for one in outputs]
+
+    return Fitted(compute, torch.OutOfMemoryError, torch.cuda.empty_cache)
+
+
+class Fitted:
+    """Computes in parts that fit into a card's memory: begins with what it is given, halves where that is too much,
+    and remembers what went."""
+
+    def __init__(
+        self,
+        compute: Callable[[list[Array]], Iterator[list[Array]]],
+        too_much: type[Exception],
+        forget: Callable[[], None],
+    ) -> None:
+        self.compute, self.too_much, self.forget = compute, too_much, forget
+        self.most: int | None = None
+
+    def __call__(self, images: Array) -> Arrays:
+        while True:
+            try:
+                return _joined(list(self.compute(list(_pieces(images, self.most)))), len(images))
+            except self.too_much:
+                size = min(self.most or len(images), len(images))
+                if size <= 1:
+                    raise
+                self.most = size // 2
+            self.forget()
+
+
+def _halved(device: str, half: bool) -> Any:
+    """bf16, or fp16 on cards that know no bf16."""
+    import torch
+
+    if not half:
+        return nullcontext()
+    kind = torch.bfloat16 if device == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
+    return torch.autocast(device, kind, cache_enabled=False)
+
+
+def _flat(module: Any) -> Any:
+    """The module with a tuple of tensors as its output, where it gives one alone or a dict."""
+    import torch
+
+    class Flat(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, images: Any) -> tuple[Any, ...]:
+            outputs = self.module(images)
+            if isinstance(outputs, dict):
+                outputs = list(outputs.values())
+            return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
+
+    try:
+        return Flat().eval()
+    except NotImplementedError:  # a module of torch.export is in eval mode already, and says so in this way
+        return Flat()
+
+
+def _batch_of(module: Any) -> int | None:
+    """The only batch that an exported program takes; None where it takes any."""
+    for node in module.graph.nodes:
+        if node.op == "placeholder" and "val" in node.meta:
+            first = node.meta["val"].shape[0]
+            return first if isinstance(first, int) else None
+    return None
+
+
+def _pieces(images: Array, most: int | None) -> Iterator[Array]:
+    """Parts of at most, or where a model insists on it of exactly, so many; the last is filled up with zeros."""
+    if most is None or len(images) == most:
+        yield images
+        return
+    for start in range(0, len(images), most):
+        part = images[start : start + most]
+        lacking = most - len(part)
+        yield np.concatenate([part, np.zeros((lacking, *part.shape[1:]), part.dtype)]) if lacking else part
+
+
+def _joined(parts: list[list[Array]], rows: int) -> Arrays:
+    """The outputs of all parts, without those of what filled up the last."""
+    if not all(len(one) for part in parts for one in part):
+        raise ModelError("the model gave no output for some pictures")
+    return tuple(
+        np.concatenate(list(outputs))[:rows].astype(np.float32, copy=False) for outputs in zip(*parts, strict=True)
+    )

@@ -1,0 +1,50 @@
+"""What all operators with a model have in common."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field
+
+from swath.operators.core.base import Operator
+from swath.operators.models.networks import Backend, Network, choose, open_network
+from swath.operators.models.reference import ModelFile, find_model
+
+
+class UsesModel(Operator):
+    """An operator with one model: named, found, verified and pinned before a run starts."""
+
+    model: str
+    """`swath:NAME`, `torchvision:NAME[@WEIGHTS]`, or the path or URI of an .onnx, .pt2, .safetensors or .pth file."""
+    architecture: str | None = None
+    """Name of the torchvision model that the weights belong to, such as `mobilenet_v3_small`, where the file does not
+    say it itself."""
+    sha256: str | None = Field(default=None, pattern="^[0-9a-fA-F]{64}$")
+    """Digest the file must have."""
+    backend: Backend = "auto"
+    """What runs it; auto: the fastest that is installed and was measured to answer the same."""
+
+    def found(self) -> ModelFile:
+        """The model's file, fetched where it must be. Raises ModelError."""
+        return find_model(self.model, sha256=self.sha256, architecture=self.architecture)
+
+    def network(self, size: tuple[int, int] | None = None) -> Network:
+        """The model, loaded where this worker computes. Raises ModelError, MissingDependency."""
+        return open_network(self.found(), backend=self.backend, device=self.device, size=size)
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.resources.gpus else "cpu"
+
+    def model_name(self) -> str | None:
+        return self.model
+
+    def model_digest(self) -> str | None:
+        return self.found().sha256
+
+    def settled(self) -> Self:
+        """With the digest of the file that is there now, so that no worker computes with another one, and with what
+        runs it."""
+        file = self.found()
+        chosen = choose(file, self.backend, self.device)
+        return self.model_copy(update={"sha256": file.sha256, "backend": chosen})
