@@ -25,6 +25,21 @@ SEGMENTS = list_of(
     Column("pixels", pa.int64(), "Area in the source picture", "pixels"),
     Column("area_m2", pa.float64(), "Area on the ground; null where the scale is unknown", "square metres"),
 )
+DETECTIONS = list_of(
+    Column("label", pa.string(), "Class name"),
+    Column("score", pa.float32(), "How sure the model is, 0 to 1"),
+    Column("box", BOX, "Where it is"),
+)
+"""The best first."""
+INSTANCES = list_of(
+    Column("label", pa.string(), "Class name"),
+    Column("score", pa.float32(), "How sure the model is, 0 to 1; null of a region that was cut out of a class map"),
+    Column("box", BOX, "Around it"),
+    Column("pixels", pa.int64(), "Area in the source picture", "pixels"),
+    Column("area_m2", pa.float64(), "Area on the ground; null where the scale is unknown", "square metres"),
+    Column("outline", pa.string(), "MULTIPOLYGON in WKT, in source pixels, y downwards"),
+)
+"""Things, or regions, of which the outlines are known."""
 WORDS = list_of(
     Column("text", pa.string(), "The word as read"),
     Column("confidence", pa.float32(), "The engine's own confidence, 0 to 1"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from swath.schemas.columns import Column, doc_and_unit
 from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT, Status
 from swath.schemas.sql import literal, quoted, shape, sql_type
-from swath.schemas.types import CODES, FIELDS, LABELS, LINES, MATCHES, REGIONS, SEGMENTS
+from swath.schemas.types import CODES, DETECTIONS, FIELDS, INSTANCES, LABELS, LINES, MATCHES, REGIONS, SEGMENTS
 
 TABLE = "{table}"
 """Stands in a view's SQL for the relation it reads."""
@@ -48,6 +48,8 @@ PLACE = tuple(_OURS[name] for name in ("item_id", "source_uri", "partition", "pa
 STEP = Column("step", pa.string(), "Step of the pipeline that says so")
 _RANK = Column("rank", pa.int32(), "Position among the item's labels, from 1")
 _LINE = Column("line", pa.int32(), "Position of the line in the item, from 1")
+_DETECTION = Column("detection", pa.int32(), "Position of the detection in the item, from 1")
+_INSTANCE = Column("instance", pa.int32(), "Position of the instance in the item, from 1; its value in the mask")
 _REGION = Column("region", pa.int32(), "Position of the region in the item, from 1")
 _CODE = Column("code", pa.int32(), "Position of the code in the item, from 1")
 _WORD = Column("word", pa.int32(), "Position of the word in its line, from 1")
@@ -90,6 +92,16 @@ _FLAT = (
         SEGMENTS,
         (("", None),),
         ("label", "fraction", "pixels", "area_m2"),
+    ),
+    _Flat(
+        "detections", "One row an object that was detected", DETECTIONS, (("", _DETECTION),), ("label", "score", *_BOX)
+    ),
+    _Flat(
+        "instances",
+        "One row a thing or region of which the outlines are known",
+        INSTANCES,
+        (("", _INSTANCE),),
+        ("label", "score", "pixels", "area_m2", "outline", *_BOX),
     ),
     _Flat("lines", "One row a line of text", LINES, (("", _LINE),), ("text", "confidence", *_BOX)),
     _Flat(

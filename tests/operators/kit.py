@@ -115,6 +115,14 @@ def tiny_classifier() -> Path:
 
 
 @cache
+def tiny_detector() -> Path:
+    """An ONNX file that finds cells that are greener than red, or redder than green."""
+    from tests.operators.onnx_models import green_cells
+
+    return green_cells(MODELS.path / "cells.onnx")
+
+
+@cache
 def small_reference() -> Path:
     """A table of orders."""
     path = MODELS.path / "orders.csv"
@@ -126,6 +134,7 @@ def minimal(op: str) -> Operator:
     """The operator with the least configuration with which it does something: a model, or what is off by default."""
     config: dict[str, dict[str, Any]] = {
         "classify": {"model": str(tiny_classifier()), "size": 32},
+        "detect": {"model": str(tiny_detector()), "classes": ("plant", "soil")},
         "preprocess": {"longest_side": 200, "white_balance": "grey_world", "local_contrast": 2.0, "deskew": True},
         "match_reference": {"reference": str(small_reference()), "key": "number", "names": {"issuer": "vendor"}},
     }

@@ -1,0 +1,186 @@
+"""Boxes as arrays: which of them are the same object, and windows of a picture in which they are looked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from swath.operators.core.base import Matrix
+from swath.operators.core.geometry import map_points
+
+Floats = npt.NDArray[np.float64]
+COVERED = 0.6
+"""Share of a cut box that must lie in a whole one for both to be one object."""
+ALONGSIDE = 0.5
+"""Intersection over union, along the cut, from which on two cut boxes are parts of one object."""
+
+CANDIDATES = 10_000
+"""Boxes that are compared with each other, the best ones: the time grows with their square."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector found."""
+
+    boxes: Floats
+    """(N, 4) x_min, y_min, x_max, y_max in continuous pixel coordinates"""
+    scores: Floats
+    """(N,) 0 to 1"""
+    classes: npt.NDArray[np.int64]
+    """(N,) index of the class"""
+
+    def __getitem__(self, index: Any) -> Found:
+        return Found(self.boxes[index], self.scores[index], self.classes[index])
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def mapped(self, matrix: Matrix) -> Found:
+        """The axis-aligned hulls of the boxes, mapped."""
+        x_min, y_min, x_max, y_max = self.boxes.T
+        corners = np.stack([x_min, y_min, x_max, y_min, x_max, y_max, x_min, y_max], axis=1)  # (N, 8)
+        mapped = map_points(matrix, corners).reshape(-1, 4, 2)
+        return Found(np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1), self.scores, self.classes)
+
+    def inside(self, window: Window) -> Found:
+        """Cut to a window; what lies outside of it is left out."""
+        low, high = [window.left, window.top], [window.left + window.width, window.top + window.height]
+        boxes = np.clip(self.boxes, low * 2, high * 2)
+        kept = Found(boxes, self.scores, self.classes)
+        return kept[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a picture, in whole pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """All of them in one."""
+    if not parts:
+        return Found(np.empty((0, 4)), np.empty(0), np.empty(0, np.int64))
+    return Found(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.classes for part in parts]),
+    )
+
+
+def suppressed(found: Found, iou: float, most: int | None = None) -> Found:
+    """Without boxes that overlap a better one of their class by more than `iou`; best first, at most `most`."""
+    if not len(found):
+        return found
+    found = found[np.argsort(-found.scores, kind="stable")[:CANDIDATES]]
+    corner = found.boxes[:, :2] - found.boxes[:, :2].min(axis=0)  # OpenCV takes classes for one left of zero
+    xywh = np.concatenate([corner, found.boxes[:, 2:] - found.boxes[:, :2]], axis=1).tolist()
+    falling = np.linspace(1, 0.5, len(found)).tolist()  # the order alone counts, and equals keep theirs
+    kept = cv2.dnn.NMSBoxesBatched(xywh, falling, found.classes.tolist(), 0, iou)
+    return found[np.sort(np.asarray(kept, dtype=np.intp).ravel())[:most]]
+
+
+def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
+    """Windows of `side` that overlap by at least `overlap` and cover the picture, row by row; all of one size, that
+    of the picture where it is smaller."""
+    return [
+        Window(left, top, min(side, width), min(side, height))
+        for top in _starts(height, side, overlap)
+        for left in _starts(width, side, overlap)
+    ]
+
+
+def _starts(length: int, side: int, overlap: int) -> list[int]:
+    count = max(1, math.ceil((length - overlap) / (side - overlap)))
+    return [round(start) for start in np.linspace(0, max(0, length - side), count).tolist()]
+
+
+def merged(parts: Sequence[tuple[Found, Window]], height: int, width: int, iou: float, margin: float) -> Found:
+    """What was found in windows of a picture, each in the picture's coordinates, as objects of the picture.
+
+    A box is cut where it comes within `margin` pixels of an edge of its window that is none of the picture. Of an
+    object that one window shows whole, that box stays; what only cut boxes show becomes the box around them.
+    """
+    found = joined([part for part, _ in parts])
+    edges = np.concatenate([_cut(part, window, height, width, margin) for part, window in parts])
+    window_of = np.repeat(np.arange(len(parts)), [len(part) for part, _ in parts])
+    cut = edges.any(axis=1)
+    whole = suppressed(found[~cut], iou)
+    pieces = np.flatnonzero(cut)
+    if len(pieces) and len(whole):
+        inside = _shared(found.boxes[pieces], whole.boxes) / np.maximum(_areas(found.boxes[pieces]), 1e-9)[:, None]
+        same = found.classes[pieces][:, None] == whole.classes[None]
+        pieces = pieces[~((inside > COVERED) & same).any(axis=1)]
+    together = _groups(found, edges, window_of, pieces)
+    around = [_around(found[group]) for group in together]
+    # Once more: what is joined may now be seen to lie around a whole part, or to be in two windows' corners.
+    return suppressed(joined([whole, *around]), iou)
+
+
+def _cut(found: Found, window: Window, height: int, width: int, margin: float) -> npt.NDArray[np.bool_]:
+    """(N, 4) whether a box is cut at the left, top, right and bottom of its window."""
+    right, bottom = window.left + window.width, window.top + window.height
+    at = np.array([window.left, window.top, right, bottom], dtype=np.float64)
+    inner = np.array([window.left > 0, window.top > 0, right < width, bottom < height])
+    return np.asarray((np.abs(found.boxes - at) <= margin) & inner)
+
+
+def _groups(
+    found: Found, edges: npt.NDArray[np.bool_], window_of: npt.NDArray[np.intp], pieces: npt.NDArray[np.intp]
+) -> list[npt.NDArray[np.intp]]:
+    """The cut boxes that are parts of one object, together."""
+    group = {int(piece): int(piece) for piece in pieces}
+
+    def root(piece: int) -> int:
+        while group[piece] != piece:
+            piece = group[piece]
+        return piece
+
+    for index, one in enumerate(pieces):
+        for other in pieces[index + 1 :]:
+            alike = window_of[one] != window_of[other] and found.classes[one] == found.classes[other]
+            if alike and _continue(found.boxes[one], found.boxes[other], edges[one], edges[other]):
+                group[root(int(other))] = root(int(one))
+    roots = np.array([root(int(piece)) for piece in pieces], dtype=np.intp)
+    return [pieces[roots == one] for one in np.unique(roots)]
+
+
+def _continue(one: Floats, other: Floats, cut: npt.NDArray[np.bool_], other_cut: npt.NDArray[np.bool_]) -> bool:
+    """Whether one box goes on in the other: it is cut where the other is not yet at its end."""
+    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
+    if (high < low).any():
+        return False
+    for across in (0, 1):
+        along = 1 - across
+        forward = cut[across + 2] and other_cut[across]
+        backward = cut[across] and other_cut[across + 2]
+        union = max(one[along + 2], other[along + 2]) - min(one[along], other[along])
+        if (forward or backward) and (high - low)[along] > ALONGSIDE * union:
+            return True
+    return False
+
+
+def _around(found: Found) -> Found:
+    best = found.scores.argmax()
+    box = np.concatenate([found.boxes[:, :2].min(axis=0), found.boxes[:, 2:].max(axis=0)])
+    return Found(box[None], found.scores[best : best + 1], found.classes[best : best + 1])
+
+
+def _areas(boxes: Floats) -> Floats:
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+
+
+def _shared(boxes: Floats, others: Floats) -> Floats:
+    """(N, M) areas of the intersections."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=2))

@@ -1,0 +1,202 @@
+"""Which objects are in the picture, and where: torchvision's detectors, and ONNX exports of the usual kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from swath.operators.core.base import PREPARED, Batch, Pixels, Reject, Resources
+from swath.operators.image.boxes import Found, merged, suppressed
+from swath.operators.image.detection_layouts import DECODERS, UNBATCHED, Layout, class_count, recognised
+from swath.operators.image.model_input import Array, SeesPictures, Views
+from swath.operators.image.torchvision_detectors import torchvision_detector
+from swath.operators.models.networks import onnx_session
+from swath.operators.models.reference import ModelFile
+from swath.schemas.columns import Column
+from swath.schemas.errors import ModelError
+from swath.schemas.items import Reason
+from swath.schemas.types import DETECTIONS
+
+SUPPRESSED: tuple[Layout, ...] = ("end_to_end", "torchvision", "detr", "rt_detr", "centers")
+"""Layouts whose boxes the model itself has chosen from those that overlap."""
+OUR_LAYOUTS: dict[str, Layout] = {"swath.centers": "centers"}
+CUT = 64
+"""A box that comes nearer to an edge of its window than this part of the window's side is cut there: detectors do not
+end a box at the very edge."""
+NOT_FINITE = "the model gave a value that is no number for this picture"
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A loaded model."""
+
+    see: Callable[[Sequence[Pixels]], Iterator[Found | Reject]]
+    """What it finds in each picture, in the picture's pixels."""
+    names: tuple[str, ...] | None
+    """None: the index is the name."""
+    first: int = 0
+    """Index of the class that the first name is for: 1 where the model counts the background but the names do not."""
+    suppresses: bool = False
+    """Whether it has chosen from boxes that overlap itself."""
+
+    def name(self, index: int) -> str:
+        if self.names is None:
+            return str(index)
+        if not 0 <= index - self.first < len(self.names):
+            raise ModelError(f"the model found class {index} but there are {len(self.names)} class names")
+        return self.names[index - self.first]
+
+
+class Detect(SeesPictures):
+    """Finds objects: a class, a score and a box each, the best first.
+
+    Large pictures are looked at in windows (`slice: 640`), and what lies on their edges is put together. ONNX exports
+    are known by the shapes of their outputs; see `swath.operators.image.detection_layouts`.
+    """
+
+    version: ClassVar[int] = 1
+    torchvision: ClassVar[tuple[str, ...]] = ("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet", "fcos", "ssd")
+
+    resources: Resources = Resources(batch=8)
+    layout: Layout | None = None
+    """How an ONNX export gives its boxes; found out when left out."""
+    min_score: float = Field(default=0.25, ge=0, le=1)
+    """What is less likely is left out."""
+    iou: float = Field(default=0.45, gt=0, le=1)
+    """Of boxes of one class whose intersection over union is above it, only the best stays."""
+    max_detections: int = Field(default=300, ge=1)
+    only: tuple[str, ...] = ()
+    """Names of the classes that are kept; all when left out."""
+    whole: bool = True
+    """Whether a picture in windows is looked at as a whole, too, for what is larger than a window."""
+
+    def outputs(self) -> tuple[Column, ...]:
+        return (Column("detections", DETECTIONS, "What was found in the picture, the best first"),)
+
+    def sees_whole(self) -> bool:
+        return self.whole and not self.own_scale()
+
+    def check(self) -> None:
+        """The model is loaded and, but for torchvision's own, tried on a black picture."""
+        self.load()
+
+    def load(self) -> Detector:
+        file = self.checked_file()
+        names = self.names(file.info)
+        if missing := sorted(set(self.only) - set(names or self.only)):
+            raise ModelError(f"model {self.model!r} has no class {', '.join(missing)}; it has {', '.join(names or ())}")
+        if self.scales_itself():
+            return self._torchvision(file, names)
+        return self._network(file, names)
+
+    def run(self, batch: Batch, model: Any) -> Batch:
+        detector: Detector = model
+        views: list[Views] = batch[PREPARED.name]
+        seen = detector.see([image for one in views for image in one.images])
+        return {"detections": [self._of_item(one, [next(seen) for _ in one.images], detector) for one in views]}
+
+    def _of_item(
+        self, views: Views, seen: Sequence[Found | Reject], detector: Detector
+    ) -> list[dict[str, Any]] | Reject:
+        parts: list[Found] = []
+        for one, matrix, window in zip(seen, views.to_picture, views.windows, strict=True):
+            if isinstance(one, Reject):
+                return one
+            parts.append(one.mapped(matrix).inside(window))
+        if len(parts) > 1:
+            margin = max(2.0, (self.side() or 0) / CUT)
+            shown = list(zip(parts, views.windows, strict=True))
+            found = merged(shown, views.height, views.width, self.iou, margin)
+        else:
+            found = suppressed(parts[0], 1.0 if detector.suppresses else self.iou)
+        labels = [detector.name(index) for index in found.classes.tolist()]
+        in_source = found.mapped(views.to_source)
+        detections = [
+            {"label": label, "score": score, "box": dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True))}
+            for label, score, box in zip(labels, in_source.scores.tolist(), in_source.boxes.tolist(), strict=True)
+            if not self.only or label in self.only
+        ]
+        return detections[: self.max_detections]
+
+    def _network(self, file: ModelFile, names: tuple[str, ...] | None) -> Detector:
+        """Arrays in, arrays out: what they mean is found out with a black picture."""
+        size = self.input_size()
+        assert size is not None
+        infer = self._unbatched(file) or self.network(size)
+
+        def outputs(images: Sequence[Pixels]) -> tuple[Array, ...]:
+            return infer(self.normalised(images, file.info))
+
+        try:
+            black = outputs([np.zeros((*size, 3), np.uint8)])
+        except Exception as error:  # those of the backends share no base but this
+            raise ModelError(f"model {self.model!r} fails on a picture of {size[0]}x{size[1]}: {error}") from error
+        try:
+            layout = (
+                self.layout
+                or OUR_LAYOUTS.get(self._architecture())
+                or recognised(black, size, len(names) if names else None)
+            )
+            decode = DECODERS[layout]
+            first = [one if layout in UNBATCHED else one[0] for one in black]
+            decode(first, size, self.min_score)
+            count = class_count(layout, first)
+        except ModelError as error:
+            raise ModelError(f"model {self.model!r} {error}") from error
+        except (IndexError, ValueError) as error:
+            shapes = ", ".join(str(one.shape) for one in black)
+            raise ModelError(f"model {self.model!r} gives outputs {shapes}, which is not {self.layout}") from error
+        if names and count not in (None, len(names)):
+            raise ModelError(f"model {self.model!r} has {count} classes but there are {len(names)} class names")
+        most = 1 if layout in UNBATCHED else self.resources.batch
+
+        def see(images: Sequence[Pixels]) -> Iterator[Found | Reject]:
+            for start in range(0, len(images), most):
+                chunk = images[start : start + most]
+                together = outputs(chunk)
+                for index in range(len(chunk)):
+                    arrays = [one if layout in UNBATCHED else one[index] for one in together]
+                    finite = all(np.isfinite(one).all() for one in arrays)
+                    yield decode(arrays, size, self.min_score) if finite else Reject(Reason.OPERATOR_ERROR, NOT_FINITE)
+
+        return Detector(see, names, first=0, suppresses=layout in SUPPRESSED)
+
+    def _unbatched(self, file: ModelFile) -> Callable[[Array], tuple[Array, ...]] | None:
+        """An ONNX export of one of torchvision's detectors: it takes one picture, with or without an axis for more."""
+        if file.path.suffix.lower() != ".onnx":
+            return None
+        session = onnx_session(file.path, self.device)
+        given, given_back = session.get_inputs(), session.get_outputs()
+        if len(given) != 1 or len(given_back) != 3 or any(len(one.shape or ()) > 2 for one in given_back):
+            return None
+        name, single = given[0].name, len(given[0].shape) == 3
+
+        def infer(images: Array) -> tuple[Array, ...]:
+            laid = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+            return tuple(one.astype(np.float32) for one in session.run(None, {name: laid[0] if single else laid}))
+
+        return infer
+
+    def _torchvision(self, file: ModelFile, names: tuple[str, ...] | None) -> Detector:
+        run, count = torchvision_detector(file, self.device)
+        if names and len(names) not in (count, count - 1):
+            raise ModelError(
+                f"model {self.model!r} has {count} classes, the background counted, but there are {len(names)} names"
+            )
+
+        def see(images: Sequence[Pixels]) -> Iterator[Found | Reject]:
+            for image in images:
+                try:
+                    answer = run(image)
+                except Reject as reject:
+                    yield reject
+                    continue
+                scores = answer["scores"].astype(np.float64)
+                found = Found(answer["boxes"].astype(np.float64), scores, answer["labels"])
+                yield found[scores >= self.min_score]
+
+        return Detector(see, names, first=0 if names and len(names) == count else 1, suppresses=True)

@@ -1,0 +1,226 @@
+"""What operators have in common that show a picture, or windows of it, to a model and map its answer back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from swath.operators.core.base import PIXELS, TO_SOURCE, Item, Matrix, ModelOperator, Pixels
+from swath.operators.core.geometry import cropping, resized
+from swath.operators.image.boxes import Window, windows
+from swath.operators.models.info import ModelInfo, Three
+from swath.operators.models.nets import OURS
+from swath.operators.models.networks import onnx_size
+from swath.operators.models.reference import ModelFile
+from swath.operators.models.uses import UsesModel
+from swath.schemas.columns import Column
+from swath.schemas.errors import ConfigurationError, ModelError
+
+Array = npt.NDArray[np.float32]
+GREY = 114
+"""What fills a letterbox up, in levels of 255, as the YOLO family has it."""
+OUR_SIDE = 512
+"""Pixels of the windows that models of ours are shown: they see less than 100 to each side."""
+LONGEST = 1333
+"""Pixels of the longer side of what a torchvision detector is shown: it would not use more."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """The pictures that a model sees of one item, and where they are in it."""
+
+    images: tuple[Pixels, ...]
+    to_picture: tuple[Matrix, ...]
+    """From each to the working image."""
+    windows: tuple[Window, ...]
+    height: int
+    width: int
+    """Of the working image."""
+    to_source: Matrix
+
+    @property
+    def nbytes(self) -> int:
+        return sum(image.nbytes for image in self.images)
+
+
+class SeesPictures(UsesModel, ModelOperator):
+    """An operator with a model that is shown a whole picture, or windows of it side by side."""
+
+    torchvision: ClassVar[tuple[str, ...]] = ()
+    """How the names of the torchvision models begin that take pictures of any size, and scale them themselves."""
+    usual: ClassVar[tuple[Three, Three]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    """Mean and standard deviation where neither the pipeline nor the file says any."""
+    usual_size: ClassVar[int] = 640
+
+    classes: str | tuple[str, ...] | None = None
+    """The class names in the model's order, or the path of a text file with one a line; those that the file itself
+    names, or indices, when left out."""
+    size: int | tuple[int, int] | None = None
+    """Side in pixels of the square, or height and width, to which a picture is brought; what the file says when left
+    out. Torchvision's detectors scale pictures themselves."""
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    """letterbox: the picture keeps its shape, and grey fills it up; stretch: it is distorted to that size. Models that
+    `swath train` makes see a picture at its own scale."""
+    mean: Three | None = None
+    """Of red, green and blue on a scale of 0 to 1; subtracted first. For a model that takes 0 to 255: mean 0 and
+    std 1/255."""
+    std: Three | None = None
+    """Of red, green and blue on a scale of 0 to 1; divided by."""
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """The order in which the model takes the colours."""
+    slice: int | None = Field(default=None, ge=32)
+    """Side in pixels of the windows of the working image that are shown one by one; when left out, the whole at once,
+    but for models that `swath train` makes."""
+    overlap: float = Field(default=0.2, ge=0, lt=0.9)
+    """Share of a window that its neighbour shows too."""
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        if self.std and min(self.std) <= 0:
+            raise ValueError("std must be above 0 in every channel")
+        if self.size and min(np.atleast_1d(self.size)) < 1:
+            raise ValueError("size must be above 0")
+        return self
+
+    def inputs(self) -> tuple[Column, ...]:
+        return (PIXELS, TO_SOURCE)
+
+    def needs_pixels(self) -> int | None:
+        try:
+            size = None if self.side() else self.input_size()
+        except ModelError:  # which `check` says
+            return None
+        return max(size) if size else None
+
+    def settled(self) -> Self:
+        """With the size it sees, too: a worker that prepares pictures need not open the model."""
+        settled = super().settled()
+        size = None if self.own_scale() else self.input_size()
+        return settled.model_copy(update={"architecture": self.found().info.architecture, "size": size})
+
+    def _architecture(self) -> str:
+        return self.architecture or self.found().info.architecture or ""
+
+    def scales_itself(self) -> bool:
+        """Whether the model is one of torchvision's that take pictures of any size."""
+        return self._architecture().startswith(self.torchvision)
+
+    def own_scale(self) -> bool:
+        """Whether the model is one of ours, which have learnt things at the scale that pictures have."""
+        return self._architecture() in OURS
+
+    def side(self) -> int | None:
+        """The side of the windows in which a picture is shown; None: as a whole."""
+        return self.slice or (OUR_SIDE if self.own_scale() else None)
+
+    def input_size(self) -> tuple[int, int] | None:
+        """The (height, width) of what the model sees; None for one that scales pictures itself."""
+        if self.own_scale():
+            side = self.slice or OUR_SIDE
+            return (side, side)
+        if self.size is not None:
+            return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        if self.scales_itself():
+            return None
+        file = self.found()
+        fixed = onnx_size(file.path) if file.path.suffix.lower() == ".onnx" else None
+        side = file.info.size or self.usual_size
+        return fixed or (side, side)
+
+    def checked_file(self) -> ModelFile:
+        """The model's file; raises ModelError where it is not one for the size that is set."""
+        file = self.found()
+        if self.size is not None and (self.scales_itself() or self.own_scale()):
+            raise ModelError(f"model {self.model!r} takes pictures at their own scale; leave `size` out")
+        fixed = onnx_size(file.path) if file.path.suffix.lower() == ".onnx" else None
+        if fixed and fixed != self.input_size():
+            raise ModelError(f"model {self.model!r} takes pictures of {fixed[0]}x{fixed[1]}; set `size` to that")
+        return file
+
+    def prepare(self, item: Item) -> Views:
+        pixels: Pixels = item["pixels"]
+        height, width = pixels.shape[:2]
+        whole = Window(0, 0, width, height)
+        side = self.side()
+        parts = windows(height, width, side, round(side * self.overlap)) if side else [whole]
+        if len(parts) > 1 and self.sees_whole():
+            parts.append(whole)
+        size = self.input_size()
+        images, matrices = [], []
+        for part in parts:
+            image, matrix = self._shown(
+                pixels[part.top : part.top + part.height, part.left : part.left + part.width], size
+            )
+            images.append(image)
+            matrices.append(cropping(part.left, part.top) @ matrix)
+        return Views(tuple(images), tuple(matrices), tuple(parts), height, width, item["to_source"])
+
+    def sees_whole(self) -> bool:
+        """Whether a picture in windows is shown as a whole, too."""
+        return False
+
+    def _shown(self, pixels: Pixels, size: tuple[int, int] | None) -> tuple[Pixels, Matrix]:
+        """A copy as the model sees it, and the matrix back."""
+        if size is None:
+            scale = LONGEST / max(pixels.shape)
+            height, width = (max(1, round(length * min(scale, 1))) for length in pixels.shape[:2])
+            return stretched(pixels, (height, width))
+        if self.own_scale():
+            missing = [size[0] - pixels.shape[0], size[1] - pixels.shape[1]]
+            image = cv2.copyMakeBorder(pixels, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+            return np.asarray(image, np.uint8), np.eye(3)
+        if self.fit == "letterbox":
+            return letterboxed(pixels, size)
+        return stretched(pixels, size)
+
+    def names(self, info: ModelInfo) -> tuple[str, ...] | None:
+        """The class names; None where nobody says any. Raises ConfigurationError where their file cannot be read."""
+        if not isinstance(self.classes, str):
+            return self.classes or info.classes
+        path = Path(self.classes.removeprefix("file://")).expanduser()
+        try:
+            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"class names {self.classes!r} cannot be read: {error}") from error
+
+    def normalised(self, images: Sequence[Pixels], info: ModelInfo) -> Array:
+        """(N, H, W, 3) as the model takes them."""
+        mean = self.mean or (info.mean if "mean" in info.model_fields_set else self.usual[0])
+        std = self.std or (info.std if "std" in info.model_fields_set else self.usual[1])
+        array = np.stack(images).astype(np.float32)
+        array -= np.float32(255) * np.asarray(mean, np.float32)
+        array /= np.float32(255) * np.asarray(std, np.float32)
+        return array if self.channels == "rgb" else np.ascontiguousarray(array[..., ::-1])
+
+
+def letterboxed(pixels: Pixels, size: tuple[int, int]) -> tuple[Pixels, Matrix]:
+    """In the middle of a grey picture of (height, width) `size`, as large as goes; and the matrix back."""
+    height, width = pixels.shape[:2]
+    scale = min(size[0] / height, size[1] / width)
+    new = (min(size[0], max(1, round(height * scale))), min(size[1], max(1, round(width * scale))))
+    image, back = stretched(pixels, new)
+    if new == size:
+        return image, back
+    top, left = (size[0] - new[0]) // 2, (size[1] - new[1]) // 2
+    boxed = np.full((*size, 3), GREY, np.uint8)
+    boxed[top : top + new[0], left : left + new[1]] = image
+    return boxed, np.asarray(back @ cropping(-left, -top))
+
+
+def stretched(pixels: Pixels, size: tuple[int, int]) -> tuple[Pixels, Matrix]:
+    """Of (height, width) `size`; and the matrix back."""
+    old = pixels.shape[:2]
+    back = np.diag([old[1] / size[1], old[0] / size[0], 1.0])
+    if old == size:
+        return np.ascontiguousarray(pixels), back
+    larger = size[0] > old[0] or size[1] > old[1]
+    if not larger:
+        return resized(pixels, size), back
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8), back
