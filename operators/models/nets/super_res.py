@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -19,7 +23,7 @@ class SuperRes(nn.Module):
 
     def __init__(self, scale: int = 2, channels: int = 48, blocks: int = 4) -> None:
         super().__init__()
-        self.scale, self.halo = scale, 2 * blocks + 2
+        self.scale = scale
         self.head = nn.Conv2d(3, channels, 3, padding=1)
         self.blocks = nn.ModuleList(Block(channels) for _ in range(blocks))
         self.tail = nn.Conv2d(channels, 3 * scale**2, 3, padding=1)
@@ -53,6 +57,12 @@ class Block(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         changed: torch.Tensor = self.second(functional.relu(self.first(features)))
         return features + changed
+
+
+def halo_of(arguments: Mapping[str, Any]) -> int:
+    """How far an output pixel sees, in pixels of the given picture, of a network with these constructor arguments."""
+    blocks: int = arguments.get("blocks", signature(SuperRes).parameters["blocks"].default)
+    return max(2, 2 * blocks + 2)
 
 
 def bicubic_kernel(scale: int) -> torch.Tensor:
