@@ -85,6 +85,7 @@ VERDICT = (
     Column("wave", pa.int32(), "Wave of the run that made the row"),
     Column("fingerprint", pa.string(), "Digest of the whole pipeline that made the row"),
     Column("fingerprints", pa.map_(pa.string(), pa.string()), "Digest of each step that made the row"),
+    Column("models", pa.map_(pa.string(), pa.string()), "Model of each step that has one: its name@sha256"),
     Column("step_runs", pa.map_(pa.string(), pa.string()), "Run that each step's columns come from"),
     Column("seconds", pa.map_(pa.string(), pa.float32()), "Time each step took for this item", "seconds"),
     Column("processed_at", TIMESTAMP, "When the row was made"),

@@ -40,7 +40,7 @@ _OURS = {column.name: column for column in (*MANIFEST, *VERDICT)}
 _HEAD = ("item_id", "object_id", "source_uri", "etag", "size_bytes", "partition", "page", "window")
 _TAIL = (
     *("status", "reject_operator", "reject_reason", "reject_message"),
-    *("run_id", "wave", "fingerprint", "processed_at"),
+    *("run_id", "wave", "fingerprint", "models", "processed_at"),
 )
 
 PLACE = tuple(_OURS[name] for name in ("item_id", "source_uri", "partition", "page"))

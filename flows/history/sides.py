@@ -22,7 +22,7 @@ from swath.schemas.items import MANIFEST, VERDICT
 from swath.schemas.sql import literal, quoted, shape
 from swath.schemas.types import LABELS
 
-PROVENANCE = ("run_id", "wave", "fingerprint", "fingerprints", "step_runs", "seconds", "processed_at")
+PROVENANCE = ("run_id", "wave", "fingerprint", "fingerprints", "models", "step_runs", "seconds", "processed_at")
 """Columns whose change is none of the data."""
 _NOT_COMPARED = {*PROVENANCE, "item_id", "object_id", "source_uri", "bucket", "status", "reject_reason",
                  "reject_operator", "reject_message"}  # fmt: skip

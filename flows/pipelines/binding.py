@@ -14,12 +14,14 @@ import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from swath.infra.models import fetch
 from swath.operators.core.base import BYTES, GIVEN, PIXELS, TO_SOURCE, Operator, configuration
 from swath.operators.core.chain import BoundStep
 from swath.operators.core.resolve import built_in, resolve
 from swath.operators.core.when import When
 from swath.operators.image.codec import Decode
 from swath.operators.image.formats import EXTENSIONS
+from swath.operators.models.reference import use_fetch
 from swath.schemas.columns import Column, schema_of
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import MANIFEST, VERDICT
@@ -71,6 +73,12 @@ class Bound:
     @property
     def fingerprints(self) -> dict[str, str]:
         return {step.name: step.fingerprint for step in self.steps}
+
+    @cached_property
+    def models(self) -> dict[str, str]:
+        """`name@sha256` of the model of each step that has one."""
+        operators = {step.name: step.operator for step in self.steps if step.operator.model_name()}
+        return {name: f"{operator.model_name()}@{operator.model_digest()}" for name, operator in operators.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -191,6 +199,7 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
     """Builds the operators and proves that the pipeline can run; raises ConfigurationError where it cannot."""
     if isinstance(loaded, Pipeline):
         loaded = Loaded(loaded)
+    use_fetch(fetch)
     operators = [_operator(loaded, index, step) for index, step in enumerate(loaded.pipeline.steps)]
     operators = _scaled(operators)
     unstored = {BYTES.name, PIXELS.name, TO_SOURCE.name}

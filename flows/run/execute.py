@@ -89,6 +89,7 @@ class Execution:
             columns=self.bound.columns,
             fingerprint=self.bound.fingerprint,
             fingerprints=self.bound.fingerprints,
+            models=self.bound.models,
             makes={step.name: tuple(sorted(step.makes)) for step in self.bound.steps},
             runs=tuple(step.name for step in steps),
             limits=pipeline.limits,

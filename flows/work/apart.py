@@ -22,9 +22,11 @@ from swath.flows.work.alone import FROM_OUTSIDE, end_child, has_ended, kernel_oo
 from swath.flows.work.artifacts import Keeper
 from swath.flows.work.journal import Guard, Slot, Touch
 from swath.flows.work.threads import limit_threads
+from swath.infra.models import fetch
 from swath.infra.scratch import Scratch
 from swath.operators.core.base import Reject
 from swath.operators.core.chain import Chain, Link, Row, reject
+from swath.operators.models.reference import use_fetch
 from swath.schemas.errors import RunFailed, SwathError
 from swath.schemas.items import Reason
 from swath.schemas.pipeline import Limits
@@ -192,6 +194,7 @@ def _main(parent: str, folder: str, handle: str) -> None:
     try:
         recipe, groups = pickle.loads((place / "payload").read_bytes())
         limit_threads(recipe.threads)
+        use_fetch(fetch)
         chain = Chain(recipe.links, slot, Keeper(recipe.artifacts, recipe.fingerprints, slot))
         chain.load()
         (place / "loaded").touch()

@@ -16,8 +16,10 @@ from swath.flows.work.artifacts import Keeper
 from swath.flows.work.journal import LOADING, RESTING, Watched, resident_bytes, resting
 from swath.flows.work.threads import limit_threads
 from swath.infra import storage
+from swath.infra.models import fetch
 from swath.operators.core.base import BYTES, Reject, Resources
 from swath.operators.core.chain import Chain, Journal, Link, NoJournal, Row, reject
+from swath.operators.models.reference import use_fetch
 from swath.schemas.columns import Column, schema_of
 from swath.schemas.errors import RunFailed
 from swath.schemas.items import Reason, Status
@@ -56,6 +58,8 @@ class Context:
     fingerprint: str
     fingerprints: dict[str, str]
     """Of all steps of the pipeline."""
+    models: dict[str, str]
+    """Of the steps that have one: its name and digest."""
     makes: dict[str, tuple[str, ...]]
     """All steps, in order, and the columns they make."""
     runs: tuple[str, ...]
@@ -108,6 +112,7 @@ class StageWorker:
         if self.apart:
             return chains
         limit_threads(self.threads)
+        use_fetch(fetch)
         for chain in chains:
             chain.load()
         self.journal.rest()
@@ -263,6 +268,7 @@ def finish(row: Row, context: Context) -> Row:
         "wave": context.wave,
         "fingerprint": context.fingerprint,
         "fingerprints": context.fingerprints,
+        "models": context.models,
         "processed_at": datetime.now(UTC),
     }
 

@@ -74,6 +74,8 @@ class Operator(BaseModel, ABC):
 
     version: ClassVar[int]
     """Raised whenever results change."""
+    no_results: ClassVar[tuple[str, ...]] = ()
+    """Fields on which results do not depend, so that a change of them makes no row stale."""
     scope: ClassVar[Literal["item", "object"]] = "item"
     """object: `run` gets all items of one object at once and writes to the first; the others get None."""
 
@@ -206,8 +208,8 @@ def must_be_image(pixels: Any, to_input: Any) -> None:
 
 
 def configuration(operator: Operator) -> dict[str, Any]:
-    """Everything that decides results, as plain JSON values: no resources. The same in every process."""
-    left = {"resources"}
+    """Everything that decides results, as plain JSON values. The same in every process."""
+    left = {"resources", *operator.no_results}
     plain: dict[str, Any] = _ordered(operator.model_dump(exclude=left), operator.model_dump(mode="json", exclude=left))
     return plain
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ Infer = Callable[[Array], Arrays]
 """(N, 3, H, W) float32 to the model's outputs, each with N rows."""
 Backend = Literal["auto", "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"]
 PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+PIXEL_TASKS = ("super_resolution", "denoising")
+"""Their outputs are pictures, in which the rounding of half precision would be seen."""
 MEASURED = Path(__file__).with_name("backends.json")
 """What `make bench-models` measured: for each kind of file the backends whose outputs agree, the fastest first."""
 
@@ -55,8 +58,8 @@ def open_network(
     Raises ModelError where it cannot be loaded, MissingDependency where the backend is not installed.
     """
     chosen = choose(file, backend, device)
-    package, _, precision = chosen.partition("-")
-    half = precision == "bf16"
+    package = chosen.partition("-")[0]
+    half = _is_half(chosen)
     side = file.info.size or 224
     height, width = size or (side, side)
     if package == "onnxruntime":
@@ -79,11 +82,13 @@ def choose(file: ModelFile, backend: str = "auto", device: str = "cpu") -> str:
     if backend == "auto":
         if device != "cpu":
             return "onnxruntime" if onnx else "torch"
-        return next(one for one in _preferred("onnx" if onnx else "weights") if _installed(one))
+        exact = file.info.task in PIXEL_TASKS
+        order = _preferred("onnx" if onnx else "weights")
+        return next(one for one in order if _runs_here(one) and not (exact and _is_half(one)))
     package = backend.partition("-")[0]
-    if onnx == (package == "torch") or (package == "onnxruntime" and not onnx):
-        known = "onnxruntime or openvino" if onnx else "torch or openvino"
-        raise ModelError(f"model {file.name!r} cannot be run by {backend}; use {known}")
+    own = "onnxruntime" if onnx else "torch"
+    if package not in (own, "openvino"):
+        raise ModelError(f"model {file.name!r} cannot be run by {backend}; use {own} or openvino")
     if not _installed(backend):
         raise MissingDependency(f"{package} is not installed; `pip install {package}`, or use `backend: auto`")
     return backend
@@ -111,8 +116,25 @@ def _preferred(kind: str) -> Sequence[str]:
 
 
 @cache
+def _runs_here(backend: str) -> bool:
+    return _installed(backend) and (not _is_half(backend) or _knows_bf16())
+
+
 def _installed(backend: str) -> bool:
     return importlib.util.find_spec(PACKAGES[backend.partition("-")[0]]) is not None
+
+
+def _is_half(backend: str) -> bool:
+    return backend.endswith("-bf16")
+
+
+def _knows_bf16() -> bool:
+    """Whether the processor computes with bfloat16 itself; where it does not, that is slower than with float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _onnxruntime(path: Path, device: str) -> Infer:
@@ -192,7 +214,8 @@ def _torch_cpu(file: ModelFile, size: tuple[int, int], half: bool) -> Infer:
     else:
         example = torch.zeros(2, *size, 3).permute(0, 3, 1, 2)  # which is channels_last
         flat = _flat(module.to(memory_format=torch.channels_last))
-        with torch.inference_mode(), _halved("cpu", half):
+        with torch.inference_mode(), _halved("cpu", half), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # no successor of torch.jit is as fast on a CPU
             run = torch.jit.freeze(torch.jit.trace(flat, example, check_trace=False))  # type: ignore[no-untyped-call]
 
     def infer(images: Array) -> Arrays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from swath.operators.models.reference import ModelFile, find_model
 
 class UsesModel(Operator):
     """An operator with one model: named, found, verified and pinned before a run starts."""
+
+    no_results: ClassVar[tuple[str, ...]] = ("backend",)
 
     model: str
     """`swath:NAME`, `torchvision:NAME[@WEIGHTS]`, or the path or URI of an .onnx, .pt2, .safetensors or .pth file."""

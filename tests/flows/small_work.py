@@ -75,6 +75,7 @@ def make_work(
         columns=bound.columns,
         fingerprint=bound.fingerprint,
         fingerprints=bound.fingerprints,
+        models=bound.models,
         makes={step.name: tuple(step.makes) for step in bound.steps},
         runs=tuple(step.name for step in bound.steps),
         limits=bound.pipeline.limits,

@@ -136,6 +136,7 @@ def processed(bound: Bound, manifest: pa.Table, tmp_path: Path) -> tuple[pa.Tabl
         columns=bound.columns,
         fingerprint=bound.fingerprint,
         fingerprints=bound.fingerprints,
+        models=bound.models,
         makes={step.name: tuple(step.makes) for step in bound.steps},
         runs=tuple(step.name for step in bound.steps),
         limits=Limits(),

@@ -18,7 +18,6 @@ from swath.operators.core.base import Pixels, Reject
 from swath.operators.image.classification import Classify
 from swath.operators.models.files import file_digest
 from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD
-from swath.operators.models.reference import find_model
 from swath.schemas.errors import ConfigurationError, ModelError
 from swath.schemas.items import Reason
 
@@ -249,8 +248,6 @@ def test_models_that_cannot_work_are_refused_with_a_remedy(tmp_path: Path) -> No
     ):
         with pytest.raises(ModelError, match=message):
             Classify(model=str(tmp_path / name), **config).check()
-    with pytest.raises(ModelError, match="not on this machine"):
-        find_model("s3://models/m.onnx")
 
 
 def test_a_crop_larger_than_the_resized_picture_is_refused() -> None:

@@ -135,7 +135,7 @@ def test_items_has_every_row_and_the_columns_of_the_contract_in_their_order(rela
         *("sharpness", "brightness", "shadows", "highlights", "contrast", "noise", "clipped_fraction"),
         *("quality_verdict", "quality_reasons", "phash", "cover", "document_type", "document_type_confidence"),
         *("status", "reject_operator", "reject_reason", "reject_message"),
-        *("run_id", "wave", "fingerprint", "processed_at"),
+        *("run_id", "wave", "fingerprint", "models", "processed_at"),
     ]
     rows = fetch(items, relation)
     assert [row["status"] for row in rows] == ["ok", "ok", "rejected", "ok", "ok", "rejected", "gone"]

@@ -1,0 +1,87 @@
+"""Whatever runs a model, it answers the same; what cannot run it says so."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from swath.operators.models.info import ModelInfo, write_weights
+from swath.operators.models.modules import build, torch_module
+from swath.operators.models.networks import Fitted, choose, open_network
+from swath.operators.models.reference import ModelFile, find_model
+from swath.schemas.errors import MissingDependency, ModelError
+
+INFO = ModelInfo(architecture="shufflenet_v2_x0_5", arguments={"num_classes": 5}, size=32)
+here = importlib.util.find_spec
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
+    torch.manual_seed(4)
+    module = build(INFO)
+    module.train()
+    module(torch.randn(16, 3, 32, 32))  # settles the batch norms, so that pictures come out apart
+    path = tmp_path_factory.mktemp("models") / "net.safetensors"
+    write_weights(path, module.state_dict(), INFO)
+    return find_model(str(path))
+
+
+@pytest.mark.parametrize("backend", ["torch", "torch-bf16", "openvino"])
+def test_all_backends_answer_the_same(file: ModelFile, backend: str) -> None:
+    if backend == "openvino" and not here("openvino"):
+        pytest.skip("openvino is not installed")
+    images = np.random.default_rng(1).normal(size=(6, 32, 32, 3)).astype(np.float32)
+    module = torch_module(file)
+    with torch.inference_mode():
+        wanted = module(torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
+    network = open_network(file, backend=backend)
+    (given,) = network(images)
+    assert given.dtype == np.float32
+    within = 0.05 * float(np.ptp(wanted)) if "bf16" in backend else 1e-4
+    assert given == pytest.approx(wanted, abs=within)
+    assert (network.backend, network.sha256) == (backend, file.sha256)
+    (one,) = network(images[:1])
+    assert one == pytest.approx(given[:1], abs=within)
+
+
+def test_what_cannot_run_a_file_is_told(file: ModelFile) -> None:
+    with pytest.raises(ModelError, match="cannot be run by onnxruntime; use torch or openvino"):
+        choose(file, "onnxruntime")
+    onnx = ModelFile("a.onnx", Path("a.onnx"), "0", ModelInfo())
+    with pytest.raises(ModelError, match="cannot be run by torch; use onnxruntime or openvino"):
+        choose(onnx, "torch")
+    if not here("openvino"):
+        with pytest.raises(MissingDependency, match="pip install openvino"):
+            choose(onnx, "openvino")
+    assert choose(onnx) in ("onnxruntime", "openvino", "openvino-bf16")
+
+
+def test_a_batch_that_is_too_large_for_the_card_is_halved_until_it_fits_and_that_is_remembered() -> None:
+    tried: list[int] = []
+
+    def compute(parts: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        for part in parts:
+            tried.append(len(part))
+            if len(part) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            yield [part * 2]
+
+    fitted = Fitted(compute, torch.OutOfMemoryError, torch.cuda.empty_cache)
+    images = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
+    for _ in range(2):
+        (doubled,) = fitted(images)
+        assert (doubled == images * 2).all()
+    assert tried[:3] == [20, 10, 5]
+    assert tried.count(20) == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        Fitted(lambda parts: iter(too_much(parts)), torch.OutOfMemoryError, torch.cuda.empty_cache)(images)
+
+
+def too_much(parts: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+    yield []
