@@ -8,7 +8,7 @@ SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadsc
 PACKAGES := tesseract-ocr tesseract-ocr-eng tesseract-ocr-osd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-faults check bench setup clean
+.PHONY: help demo test test-all test-faults check bench bench-models setup clean
 
 help:
 	@echo "make demo         set up, draw images, run the pipelines over them, show what came out"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-faults  the tests that kill workers, drivers and stores"
 	@echo "make check        lint, format, types, import direction"
 	@echo "make bench        the benchmarks, as JSON"
+	@echo "make bench-models those of the models alone"
 	@echo "make setup        only set up; make clean removes what setting up made"
 
 demo: setup
@@ -39,6 +40,9 @@ check: $(ENVIRONMENT)
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+bench-models: setup
+	$(BIN)/python -m tests.benchmarks --only models
 
 setup: $(ENVIRONMENT) $(SYSTEM)
 

@@ -26,6 +26,8 @@ Infer = Callable[[Array], Arrays]
 """(N, 3, H, W) float32 to the model's outputs, each with N rows."""
 Backend = Literal["auto", "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"]
 PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+FILLED = 0.8
+"""Share of a card's free memory that pictures may take."""
 PIXEL_TASKS = ("super_resolution", "denoising")
 """Their outputs are pictures, in which the rounding of half precision would be seen."""
 MEASURED = Path(__file__).with_name("backends.json")
@@ -252,30 +254,43 @@ def _torch_card(file: ModelFile, device: str) -> Infer:
                 outputs = module(here)
             yield [one.float().cpu().numpy() for one in outputs]
 
-    return Fitted(compute, torch.OutOfMemoryError, torch.cuda.empty_cache)
+    def room(picture: Array) -> int:
+        there = sent(picture)
+        torch.cuda.synchronize(device)
+        held = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        with torch.inference_mode(), _halved("cuda", True):
+            module(there)
+        each = max(1, torch.cuda.max_memory_allocated(device) - held)
+        free, _ = torch.cuda.mem_get_info(device)  # others may share the card
+        return max(1, int(FILLED * free / each))
+
+    return Fitted(compute, room, torch.OutOfMemoryError, torch.cuda.empty_cache)
 
 
 class Fitted:
-    """Computes in parts that fit into a card's memory: begins with what it is given, halves where that is too much,
-    and remembers what went."""
+    """Computes in parts that fit into a card's memory: begins with what there is room for, halves where that is too
+    much after all, and remembers what went. Raises MemoryError where one picture alone is too much."""
 
     def __init__(
         self,
         compute: Callable[[list[Array]], Iterator[list[Array]]],
+        room: Callable[[Array], int],
         too_much: type[Exception],
         forget: Callable[[], None],
     ) -> None:
-        self.compute, self.too_much, self.forget = compute, too_much, forget
+        self.compute, self.room, self.too_much, self.forget = compute, room, too_much, forget
         self.most: int | None = None
 
     def __call__(self, images: Array) -> Arrays:
         while True:
             try:
-                return _joined(list(self.compute(list(_pieces(images, self.most)))), len(images))
-            except self.too_much:
-                size = min(self.most or len(images), len(images))
-                if size <= 1:
-                    raise
+                self.most = self.most or self.room(images[:1])
+                return _joined(list(self.compute(list(_pieces(images, self.most, fill=False)))), len(images))
+            except self.too_much as error:
+                size = min(self.most or 1, len(images))
+                if size == 1:
+                    raise MemoryError(str(error)) from error
                 self.most = size // 2
             self.forget()
 
@@ -320,14 +335,14 @@ def _batch_of(module: Any) -> int | None:
     return None
 
 
-def _pieces(images: Array, most: int | None) -> Iterator[Array]:
-    """Parts of at most, or where a model insists on it of exactly, so many; the last is filled up with zeros."""
+def _pieces(images: Array, most: int | None, *, fill: bool = True) -> Iterator[Array]:
+    """Parts of so many, in the last of which what lacks is filled up with zeros: models may insist on a number."""
     if most is None or len(images) == most:
         yield images
         return
     for start in range(0, len(images), most):
         part = images[start : start + most]
-        lacking = most - len(part)
+        lacking = most - len(part) if fill else 0
         yield np.concatenate([part, np.zeros((lacking, *part.shape[1:]), part.dtype)]) if lacking else part
 
 

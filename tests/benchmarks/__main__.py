@@ -85,7 +85,8 @@ def benchmark(names: list[str], options: Options) -> dict[str, Any]:
         }
         for bar in results[name]["bars"]:
             met = "met" if bar["met"] else "NOT met"
-            say(f"{bar['name']}: {bar['value']} {bar['unit']}, at most {bar['at_most']}: {met}")
+            limit = f"at least {bar['at_least']}" if "at_least" in bar else f"at most {bar['at_most']}"
+            say(f"{bar['name']}: {bar['value']} {bar['unit']}, {limit}: {met}")
     return {
         "machine": machine,
         "options": {"quick": options.quick, "repeat": options.repeat},

@@ -23,18 +23,21 @@ class Options:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a figure must not exceed."""
+    """What a figure must not exceed, or fall below."""
 
     name: str
     value: float | None
     """None where the measurement was too coarse to give one."""
-    most: float
+    limit: float
     unit: str
+    least: bool = False
+    """Whether the figure must be at least the limit, not at most."""
 
     def to_json(self) -> dict[str, Any]:
         value = None if self.value is None else round(self.value, 3)
-        met = value is not None and value <= self.most
-        return {"name": self.name, "value": value, "at_most": self.most, "unit": self.unit, "met": met}
+        met = value is not None and (value >= self.limit if self.least else value <= self.limit)
+        bound = "at_least" if self.least else "at_most"
+        return {"name": self.name, "value": value, bound: self.limit, "unit": self.unit, "met": met}
 
 
 @dataclass

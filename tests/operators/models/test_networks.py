@@ -71,17 +71,19 @@ def test_a_batch_that_is_too_large_for_the_card_is_halved_until_it_fits_and_that
                 raise torch.OutOfMemoryError("CUDA out of memory")
             yield [part * 2]
 
-    fitted = Fitted(compute, torch.OutOfMemoryError, torch.cuda.empty_cache)
+    fitted = Fitted(compute, lambda one: 12, torch.OutOfMemoryError, torch.cuda.empty_cache)
     images = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
     for _ in range(2):
         (doubled,) = fitted(images)
         assert (doubled == images * 2).all()
-    assert tried[:3] == [20, 10, 5]
-    assert tried.count(20) == 1
-    with pytest.raises(torch.OutOfMemoryError):
-        Fitted(lambda parts: iter(too_much(parts)), torch.OutOfMemoryError, torch.cuda.empty_cache)(images)
+    assert tried[:3] == [12, 6, 3]
+    assert max(tried[2:]) == 3
 
 
-def too_much(parts: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    raise torch.OutOfMemoryError("CUDA out of memory")
-    yield []
+def test_one_picture_that_is_too_large_for_the_card_is_out_of_memory() -> None:
+    def too_much(parts: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    fitted = Fitted(too_much, lambda one: 8, torch.OutOfMemoryError, torch.cuda.empty_cache)
+    with pytest.raises(MemoryError, match="CUDA out of memory"):
+        fitted(np.zeros((4, 1, 1, 3), np.float32))
