@@ -27,10 +27,8 @@ from swath.schemas.errors import ConfigurationError
 
 RECIPES = {
     "super_res_x2": SuperResOptions(scale=2),
-    "super_res_x4": SuperResOptions(scale=4, patch=32),
-    "super_res_text_x2": SuperResOptions(
-        scale=2, degradation="real", drawn=0, drawn_share=0, text=320, text_share=0.85
-    ),
+    "super_res_x4": SuperResOptions(scale=4, patch=32, drawn=50),
+    "super_res_text_x2": SuperResOptions(degradation="real", drawn=20, drawn_share=0.05, text=300, text_share=0.95),
 }
 TRAINED_ON_SKIMAGE = ("camera", "brick", "grass", "gravel", "retina", "hubble_deep_field")
 """All CC0 or public domain by scikit-image's own documentation."""
@@ -82,18 +80,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file")
     given = parser.parse_args()
     options = RECIPES[given.name]
-    fitting = FitOptions(seconds=given.seconds, learning_rate=given.learning_rate, warmup=0.01, evaluate_every=2000)
+    fitting = FitOptions(
+        seconds=given.seconds, learning_rate=given.learning_rate, warmup=0.01, ema=0.995, evaluate_every=500
+    )
     start = None
     if given.start:
         from swath.operators.models.files import state_dict
 
         start = state_dict(given.start)
-    held_out = list(_of_skimage(HELD_OUT))
-    if "text" in given.name:
+    if options.text_share > 0.5:
         rng = np.random.default_rng(10_000)
-        held_out = [text_block(rng, 384) for _ in range(4)]
+        given_sources, held_out = [], [text_block(rng, 384) for _ in range(4)]
+    else:
+        given_sources, held_out = sources(given.data), list(_of_skimage(HELD_OUT))
     fitted = train_superres(
-        sources(given.data),
+        given_sources,
         held_out,
         options,
         fitting,
@@ -101,7 +102,8 @@ def main() -> None:
         start,
         lambda line: print(json.dumps(line), flush=True),
     )
-    save_superres(given.output, fitted, options, licence=LICENCE, trained_on=TRAINED_ON, date=str(date.today()))
+    trained_on = TRAINED_ON if given_sources else "drawn text"
+    save_superres(given.output, fitted, options, licence=LICENCE, trained_on=trained_on, date=str(date.today()))
 
 
 if __name__ == "__main__":

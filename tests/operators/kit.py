@@ -123,6 +123,24 @@ def tiny_detector() -> Path:
 
 
 @cache
+def tiny_super_res() -> Path:
+    """Weights that enlarge twice and change a little of what a bicubic enlargement is."""
+    import torch
+
+    from swath.operators.models.info import ModelInfo, write_weights
+    from swath.operators.models.nets.super_res import SuperRes
+
+    torch.manual_seed(1)
+    arguments = {"scale": 2, "channels": 8, "blocks": 1}
+    net = SuperRes(**arguments)
+    torch.nn.init.normal_(net.tail.weight, std=0.02)
+    path = MODELS.path / "tiny_super_res.safetensors"
+    info = ModelInfo(task="super_resolution", architecture="swath.super_res", arguments=arguments)
+    write_weights(path, net.state_dict(), info)
+    return path
+
+
+@cache
 def small_reference() -> Path:
     """A table of orders."""
     path = MODELS.path / "orders.csv"
@@ -136,6 +154,7 @@ def minimal(op: str) -> Operator:
         "classify": {"model": str(tiny_classifier()), "size": 32},
         "detect": {"model": str(tiny_detector()), "classes": ("plant", "soil")},
         "preprocess": {"longest_side": 200, "white_balance": "grey_world", "local_contrast": 2.0, "deskew": True},
+        "super_resolve": {"model": str(tiny_super_res()), "tile": 64} if op == "super_resolve" else {},
         "match_reference": {"reference": str(small_reference()), "key": "number", "names": {"issuer": "vendor"}},
     }
     return resolve(op).model_validate(config.get(op, {}))
