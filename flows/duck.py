@@ -33,10 +33,15 @@ def scratch(*uris: str) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             yield db
         except duckdb.Error as error:
-            if "Traceback (most recent call last)" not in str(error):
+            if (said := said_by_store(error)) is None:
                 raise
-            # A store's client, which is Python, has failed within DuckDB.
-            raise StorageUnavailable(f"{' or '.join(uris)}: {str(error).strip().splitlines()[-1]}") from error
+            raise StorageUnavailable(f"{' or '.join(uris)}: {said}") from error
+
+
+def said_by_store(error: BaseException) -> str | None:
+    """What a store's client, which is Python, has said when it failed within DuckDB; None of other errors."""
+    text = str(error).strip()
+    return text.splitlines()[-1] if "Traceback (most recent call last)" in text else None
 
 
 def parquet(uris: Iterable[str], *, by_name: bool = False, filename: str | None = None) -> str:

@@ -22,6 +22,7 @@ from swath.flows.ask.readonly import check_reads
 from swath.flows.ask.records import check_records, run_records
 from swath.flows.ask.results import write_result
 from swath.flows.ask.reviewed import corrections_view, review_rules, review_views
+from swath.flows.duck import said_by_store
 from swath.infra import storage
 from swath.infra.corrections import TABLE as CORRECTED
 from swath.infra.lake import Lake
@@ -29,7 +30,7 @@ from swath.infra.scratch import Scratch
 from swath.schemas.checks import CHECKS
 from swath.schemas.columns import Column, schema_of
 from swath.schemas.corrections import CORRECTIONS
-from swath.schemas.errors import QueryError, WarehouseError
+from swath.schemas.errors import QueryError, SwathError, WarehouseError
 from swath.schemas.review import Rules
 from swath.schemas.runs import RUNS
 from swath.schemas.sql import literal, quoted, sql_type
@@ -103,20 +104,22 @@ class Session:
         """DuckDB's errors as ours."""
         try:
             yield
-        except (duckdb.IOException, duckdb.HTTPException) as error:
-            raise WarehouseError(f"{self.warehouse}: a table's file cannot be read ({error}); try again") from error
-        except (OSError, pa.ArrowException) as error:  # what becomes of DuckDB's errors in the middle of a stream
-            if str(error).startswith(("IO Error", "HTTP Error")):
-                raise WarehouseError(f"{self.warehouse}: a table's file cannot be read ({error}); try again") from error
-            raise QueryError(str(error)) from error
-        except duckdb.PermissionException as error:
-            raise QueryError(f"a query reads the views of the warehouse and nothing else: {error}") from error
-        except duckdb.OutOfMemoryException as error:
-            raise QueryError(f"the query wants more memory than it may have: {error}") from error
-        except duckdb.Error as error:
-            if missing := _MISSING.search(str(error)):
-                self._refuse_ambiguous(missing[1])
-            raise QueryError(str(error)) from error
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
+            raise self._told(error) from error
+
+    def _told(self, error: Exception) -> SwathError:
+        text = str(error)
+        # In the middle of a stream only the text says which error of DuckDB's it was.
+        unread = isinstance(error, duckdb.IOException | duckdb.HTTPException) or text.startswith(("IO Error", "HTTP E"))
+        if (said := said_by_store(error)) or unread:
+            return WarehouseError(f"{self.warehouse}: a table's file cannot be read ({said or text}); try again")
+        if isinstance(error, duckdb.PermissionException):
+            return QueryError(f"a query reads the views of the warehouse and nothing else: {text}")
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return QueryError(f"the query wants more memory than it may have: {text}")
+        if missing := _MISSING.search(text):
+            self._refuse_ambiguous(missing[1])
+        return QueryError(text)
 
     def _refuse_ambiguous(self, name: str) -> None:
         candidates = [f"{pipeline}.{name}" for pipeline in self.pipelines if f"{pipeline}.{name}" in self.views]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from datetime import UTC, datetime
@@ -10,13 +11,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.faults.proxy import Proxy
 from tests.flows.small_lake import photo, publish
 
 from swath.flows.ask.query import connect, describe, open_session, sql, tables, write_result
 from swath.infra import storage
+from swath.infra.s3server import SeaweedFS
 from swath.schemas.checks import CHECKS, AuditReport, Check
 from swath.schemas.columns import schema_of
-from swath.schemas.errors import ConfigurationError, QueryError
+from swath.schemas.errors import ConfigurationError, QueryError, WarehouseError
 from swath.schemas.items import MANIFEST, VERDICT
 from swath.schemas.pipeline import RESERVED, Pipeline
 from swath.schemas.runs import RUNS
@@ -317,3 +320,20 @@ def test_the_table_for_people_says_how_much_it_left_out_and_hides_control_charac
     assert "\\x1b[31m" in out
     assert "150 rows; the first 100 shown" in out
     assert max(len(line) for line in out.splitlines()) < 120
+
+
+def test_a_store_that_stops_answering_is_told_in_one_sentence(
+    s3_server: SeaweedFS, s3: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SWATH_STORAGE_PATIENCE_S", "1")
+    warehouse = s3.bucket("lake") + "/w"
+    publish(warehouse)
+    with Proxy(s3_server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with contextlib.closing(open_session(warehouse)) as session:
+            assert session.stream("SELECT * FROM items").read_all().num_rows == 5
+            proxy.weather = "gone"
+            with pytest.raises(WarehouseError, match="a table's file cannot be read") as failure:
+                session.stream("SELECT * FROM items").read_all()
+    assert len(str(failure.value).splitlines()) == 1
