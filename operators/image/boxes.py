@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 COVERED = 0.6
 """Share of a cut box that must lie in a whole one for both to be one object."""
 ALONGSIDE = 0.5
-"""Intersection over union, along the cut, from which on two cut boxes are parts of one object."""
+"""Share of the shorter of two cut boxes, along the cut, that must lie beside the other for both to be one object."""
 
 CANDIDATES = 10_000
 """Boxes that are compared with each other, the best ones: the time grows with their square."""
@@ -79,14 +79,20 @@ def joined(parts: Sequence[Found]) -> Found:
 
 def suppressed(found: Found, iou: float, most: int | None = None) -> Found:
     """Without boxes that overlap a better one of their class by more than `iou`; best first, at most `most`."""
-    if not len(found):
-        return found
-    found = found[np.argsort(-found.scores, kind="stable")[:CANDIDATES]]
-    corner = found.boxes[:, :2] - found.boxes[:, :2].min(axis=0)  # OpenCV takes classes for one left of zero
-    xywh = np.concatenate([corner, found.boxes[:, 2:] - found.boxes[:, :2]], axis=1).tolist()
-    falling = np.linspace(1, 0.5, len(found)).tolist()  # the order alone counts, and equals keep theirs
-    kept = cv2.dnn.NMSBoxesBatched(xywh, falling, found.classes.tolist(), 0, iou)
-    return found[np.sort(np.asarray(kept, dtype=np.intp).ravel())[:most]]
+    return found[survivors(found, iou)[:most]]
+
+
+def survivors(found: Found, iou: float) -> npt.NDArray[np.intp]:
+    """Where those stand that `suppressed` leaves, the best first."""
+    order = np.argsort(-found.scores, kind="stable")[:CANDIDATES]
+    if not len(order):
+        return order
+    boxes = found.boxes[order]
+    corner = boxes[:, :2] - boxes[:, :2].min(axis=0)  # OpenCV takes classes for one left of zero
+    xywh = np.concatenate([corner, boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+    falling = np.linspace(1, 0.5, len(order)).tolist()  # the order alone counts, and equals keep theirs
+    kept = cv2.dnn.NMSBoxesBatched(xywh, falling, found.classes[order].tolist(), 0, iou)
+    return np.asarray(order[np.sort(np.asarray(kept, dtype=np.intp).ravel())])
 
 
 def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
@@ -105,25 +111,36 @@ def _starts(length: int, side: int, overlap: int) -> list[int]:
 
 
 def merged(parts: Sequence[tuple[Found, Window]], height: int, width: int, iou: float, margin: float) -> Found:
-    """What was found in windows of a picture, each in the picture's coordinates, as objects of the picture.
+    """What was found in windows of a picture, each in the picture's coordinates, as objects of the picture."""
+    found = joined([part for part, _ in parts])
+    return joined([_around(found[group]) for group in grouped(parts, height, width, iou, margin)])
+
+
+def grouped(
+    parts: Sequence[tuple[Found, Window]], height: int, width: int, iou: float, margin: float
+) -> list[npt.NDArray[np.intp]]:
+    """For each object of the picture, the best first, where its boxes stand among all those of the windows.
 
     A box is cut where it comes within `margin` pixels of an edge of its window that is none of the picture. Of an
-    object that one window shows whole, that box stays; what only cut boxes show becomes the box around them.
+    object that one window shows whole, that box stays; what only cut boxes show is all of them.
     """
     found = joined([part for part, _ in parts])
     edges = np.concatenate([_cut(part, window, height, width, margin) for part, window in parts])
     window_of = np.repeat(np.arange(len(parts)), [len(part) for part, _ in parts])
     cut = edges.any(axis=1)
-    whole = suppressed(found[~cut], iou)
+    uncut = np.flatnonzero(~cut)
+    whole = uncut[survivors(found[uncut], iou)]
     pieces = np.flatnonzero(cut)
     if len(pieces) and len(whole):
-        inside = _shared(found.boxes[pieces], whole.boxes) / np.maximum(_areas(found.boxes[pieces]), 1e-9)[:, None]
-        same = found.classes[pieces][:, None] == whole.classes[None]
+        inside = (
+            _shared(found.boxes[pieces], found.boxes[whole]) / np.maximum(_areas(found.boxes[pieces]), 1e-9)[:, None]
+        )
+        same = found.classes[pieces][:, None] == found.classes[whole][None]
         pieces = pieces[~((inside > COVERED) & same).any(axis=1)]
-    together = _groups(found, edges, window_of, pieces)
-    around = [_around(found[group]) for group in together]
-    # Once more: what is joined may now be seen to lie around a whole part, or to be in two windows' corners.
-    return suppressed(joined([whole, *around]), iou)
+    groups = [*whole[:, None], *_together(found, edges, window_of, pieces)]
+    # Once more: what is joined may now be seen to lie around a whole part.
+    around = joined([_around(found[group]) for group in groups])
+    return [groups[index] for index in survivors(around, iou)]
 
 
 def _cut(found: Found, window: Window, height: int, width: int, margin: float) -> npt.NDArray[np.bool_]:
@@ -134,10 +151,10 @@ def _cut(found: Found, window: Window, height: int, width: int, margin: float) -
     return np.asarray((np.abs(found.boxes - at) <= margin) & inner)
 
 
-def _groups(
+def _together(
     found: Found, edges: npt.NDArray[np.bool_], window_of: npt.NDArray[np.intp], pieces: npt.NDArray[np.intp]
 ) -> list[npt.NDArray[np.intp]]:
-    """The cut boxes that are parts of one object, together."""
+    """The cut boxes, those together that are parts of one object."""
     group = {int(piece): int(piece) for piece in pieces}
 
     def root(piece: int) -> int:
@@ -163,8 +180,8 @@ def _continue(one: Floats, other: Floats, cut: npt.NDArray[np.bool_], other_cut:
         along = 1 - across
         forward = cut[across + 2] and other_cut[across]
         backward = cut[across] and other_cut[across + 2]
-        union = max(one[along + 2], other[along + 2]) - min(one[along], other[along])
-        if (forward or backward) and (high - low)[along] > ALONGSIDE * union:
+        shorter = min(one[along + 2] - one[along], other[along + 2] - other[along])
+        if (forward or backward) and (high - low)[along] > ALONGSIDE * shorter:
             return True
     return False
 

@@ -182,7 +182,7 @@ class Detect(SeesPictures):
         return infer
 
     def _torchvision(self, file: ModelFile, names: tuple[str, ...] | None) -> Detector:
-        run, count = torchvision_detector(file, self.device)
+        run, count = torchvision_detector(file, self.device, self.min_score)
         if names and len(names) not in (count, count - 1):
             raise ModelError(
                 f"model {self.model!r} has {count} classes, the background counted, but there are {len(names)} names"
@@ -199,4 +199,4 @@ class Detect(SeesPictures):
                 found = Found(answer["boxes"].astype(np.float64), scores, answer["labels"])
                 yield found[scores >= self.min_score]
 
-        return Detector(see, names, first=0 if names and len(names) == count else 1, suppresses=True)
+        return Detector(see, names, first=1 if names and len(names) < count else 0, suppresses=True)

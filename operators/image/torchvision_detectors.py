@@ -20,7 +20,7 @@ Answer = dict[str, npt.NDArray[Any]]
 (N, 1, H, W), 0 to 1; in pixels of the picture."""
 
 
-def torchvision_detector(file: ModelFile, device: str) -> tuple[Callable[[Pixels], Answer], int]:
+def torchvision_detector(file: ModelFile, device: str, min_score: float) -> tuple[Callable[[Pixels], Answer], int]:
     """What runs it, and how many classes it has, the background counted. Raises ModelError where it cannot be built,
     or where its weights hold values that are no numbers."""
     import torch
@@ -32,6 +32,8 @@ def torchvision_detector(file: ModelFile, device: str) -> tuple[Callable[[Pixels
     if broken:
         raise ModelError(f"model {file.name!r} has weights that are no numbers, in {broken[0]}; save it again")
     module.backbone.register_forward_hook(_finite)
+    # What is less likely is left out before masks are made of it.
+    (module.roi_heads if hasattr(module, "roi_heads") else module).score_thresh = min_score
 
     def run(pixels: Pixels) -> Answer:
         """Raises Reject where a value is no number, or the picture does not fit into the card's memory."""

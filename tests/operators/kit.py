@@ -141,6 +141,14 @@ def tiny_super_res() -> Path:
 
 
 @cache
+def tiny_segmenter() -> Path:
+    """An ONNX file whose classes are red, green and blue."""
+    from tests.operators.onnx_models import brightest_channel
+
+    return brightest_channel(MODELS.path / "channels.onnx")
+
+
+@cache
 def small_reference() -> Path:
     """A table of orders."""
     path = MODELS.path / "orders.csv"
@@ -153,6 +161,7 @@ def minimal(op: str) -> Operator:
     config: dict[str, dict[str, Any]] = {
         "classify": {"model": str(tiny_classifier()), "size": 32},
         "detect": {"model": str(tiny_detector()), "classes": ("plant", "soil")},
+        "segment": {"model": str(tiny_segmenter()), "classes": ("red", "green", "blue")},
         "preprocess": {"longest_side": 200, "white_balance": "grey_world", "local_contrast": 2.0, "deskew": True},
         "super_resolve": {"model": str(tiny_super_res()), "tile": 64} if op == "super_resolve" else {},
         "match_reference": {"reference": str(small_reference()), "key": "number", "names": {"issuer": "vendor"}},

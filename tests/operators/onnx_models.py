@@ -90,3 +90,29 @@ def green_cells(path: Path) -> Path:
     }
     """
     return save(path, text)
+
+
+def brightest_channel(path: Path, side: int = 64, layout: str = "nchw", window: int = 1) -> Path:
+    """A segmenter whose classes are red, green and blue, by the mean over a window."""
+    halo = window // 2
+    last = {
+        "nchw": "out = Identity (scores)",
+        "nhwc": "out = Transpose <perm = [0, 2, 3, 1]> (scores)",
+        "class_map": "out = ArgMax <axis = 1, keepdims = 0> (scores)",
+        "one_logit": """red, green, blue = Split <axis = 1> (scores, shares)
+            out = Sub (red, green)""",
+        "one_probability": """red, green, blue = Split <axis = 1> (scores, shares)
+            difference = Sub (red, green)
+            sharp = Mul (difference, ten)
+            out = Sigmoid (sharp)""",
+    }[layout]
+    shape = {"nhwc": f"{side},{side},3", "class_map": f"{side},{side}"}.get(layout, f"C,{side},{side}")
+    text = f"""
+    brightest (float[N,3,{side},{side}] image) => ({"int64" if layout == "class_map" else "float"}[N,{shape}] out)
+    <int64[3] shares = {{1, 1, 1}}, float[1] ten = {{10.0}}>
+    {{
+        scores = AveragePool <kernel_shape = [{window}, {window}], pads = [{halo}, {halo}, {halo}, {halo}]> (image)
+        {last}
+    }}
+    """
+    return save(path, text)

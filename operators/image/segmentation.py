@@ -1,0 +1,365 @@
+"""Which part of a picture is what: semantic segmentation, and instances with Mask R-CNN."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from swath.operators.core.base import (
+    PIXELS,
+    PREPARED,
+    TO_SOURCE,
+    Artifact,
+    Batch,
+    Item,
+    Matrix,
+    Pixels,
+    Reject,
+    Resources,
+)
+from swath.operators.core.geometry import cropping, hull, map_box, source_area
+from swath.operators.image.boxes import Found, Window, grouped
+from swath.operators.image.class_maps import (
+    ClassMap,
+    Output,
+    class_count,
+    class_map,
+    present,
+    recognised,
+    resampled,
+    scores,
+)
+from swath.operators.image.colours import by_index
+from swath.operators.image.model_input import Array, SeesPictures, Views
+from swath.operators.image.outlines import Mask, multipolygon, regions
+from swath.operators.image.torchvision_detectors import Answer, torchvision_detector
+from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Three
+from swath.operators.models.reference import ModelFile
+from swath.schemas.columns import Column, working
+from swath.schemas.errors import ModelError
+from swath.schemas.items import Reason
+from swath.schemas.types import INSTANCES, SEGMENTS
+
+BACKGROUND = ("background", "__background__")
+MOST_REGIONS = 1000
+"""Regions of a class map that are kept, the largest."""
+SAME = 0.5
+"""Intersection over union of the boxes of instances of a class, seen in several windows, that are one."""
+MARGIN = 4.0
+"""Pixels from the edge of a window within which an instance is cut there."""
+NOT_FINITE = "the model gave a value that is no number for this picture"
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An instance in the working image."""
+
+    index: int
+    """Of its class."""
+    score: float
+    left: int
+    top: int
+    mask: Mask
+    """Its part of the image, from (left, top) on."""
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        rows, columns = self.place
+        return columns.start, rows.start, columns.stop, rows.stop
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A loaded model."""
+
+    name: Callable[[int], str]
+    scores: Callable[[Sequence[Pixels]], Iterator[Array | Reject]] | None = None
+    """Of a semantic one: (C, h, w) of each picture."""
+    instances: Callable[[Pixels], Answer] | None = None
+    """Of one for instances."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    views: Views
+    gsd: float | None
+
+
+class Segment(SeesPictures):
+    """Says which class every pixel is of, and how much of the picture each covers; with Mask R-CNN, thing by thing.
+
+    Large pictures are looked at in windows (`slice: 512`): where they overlap their scores are blended, and an
+    instance on an edge is put together.
+    """
+
+    version: ClassVar[int] = 1
+    torchvision: ClassVar[tuple[str, ...]] = ("maskrcnn",)
+    usual: ClassVar[tuple[Three, Three]] = (IMAGENET_MEAN, IMAGENET_STD)
+    usual_size: ClassVar[int] = 520
+
+    resources: Resources = Resources(batch=4)
+    output: Output | None = None
+    """What the first output of an ONNX or pt2 file is; found out when left out."""
+    min_score: float = Field(default=0.5, ge=0, le=1)
+    """Instances that are less likely are left out."""
+    polygons: bool = False
+    """Whether the connected regions of a class map become `instances`, with their outlines; the background does not."""
+    tolerance: float = Field(default=1.0, ge=0)
+    """Pixels of the working image by which a simplified outline may deviate."""
+    min_pixels: int = Field(default=16, ge=1)
+    """Regions, and holes in them, of fewer pixels of the working image have no outline."""
+    gsd: float | str | None = None
+    """Metres a source pixel, or the column of an earlier step that says it."""
+    mask: Literal["png", "none"] = "png"
+    """Whether the class map is kept as a picture beside the table."""
+
+    def inputs(self) -> tuple[Column, ...]:
+        if isinstance(self.gsd, str):
+            return (PIXELS, TO_SOURCE, Column(self.gsd, pa.float64(), "Ground that a source pixel covers", "metres"))
+        return (PIXELS, TO_SOURCE)
+
+    def outputs(self) -> tuple[Column, ...]:
+        what = "Each pixel's class, or its place among the `instances` of a model for them; 0 is nothing"
+        picture = Column("mask_image", pa.string(), f"URI of a PNG as large as the working picture. {what}")
+        return (
+            Column("class_areas", SEGMENTS, "Share and area of each class in the picture, the largest first"),
+            Column("instances", INSTANCES, "Things, the surest first, or with `polygons` regions, the largest first"),
+            *((picture,) if self.mask == "png" else ()),
+            working("class_map", f"(H, W) uint16. {what}"),
+        )
+
+    def check(self) -> None:
+        """The model is loaded and, but for Mask R-CNN, tried on a black picture."""
+        self.load()
+
+    def load(self) -> Segmenter:
+        file = self.checked_file()
+        names = self.names(file.info)
+        if self.scales_itself():
+            return self._instances(file, names)
+        return self._semantic(file, names)
+
+    def prepare(self, item: Item) -> Any:
+        gsd = item[self.gsd] if isinstance(self.gsd, str) else self.gsd
+        return Prepared(super().prepare(item), gsd)
+
+    def run(self, batch: Batch, model: Any) -> Batch:
+        segmenter: Segmenter = model
+        prepared: list[Prepared] = batch[PREPARED.name]
+        names = self.produced()
+        if segmenter.instances:
+            answers = [self._things(one, segmenter) for one in prepared]
+        else:
+            assert segmenter.scores is not None
+            seen = segmenter.scores([image for one in prepared for image in one.views.images])
+            answers = [self._classes(one, seen, segmenter) for one in prepared]
+        rows = [dict.fromkeys(names, one) if isinstance(one, Reject) else one for one in answers]
+        return {name: [row[name] for row in rows] for name in names}
+
+    def _classes(self, prepared: Prepared, seen: Iterator[Array | Reject], segmenter: Segmenter) -> Any:
+        """Of a semantic model. All of the item's answers are taken from `seen`, whatever becomes of them."""
+        views = prepared.views
+        bad: list[Reject] = []
+
+        def parts() -> Iterator[Any]:
+            for matrix, window in zip(views.to_picture, views.windows, strict=True):
+                one = next(seen)
+                if isinstance(one, Reject):
+                    bad.append(one)
+                elif not bad:
+                    yield one, matrix, window
+
+        size = views.images[0].shape[:2]
+        overlap = round((self.side() or 0) * self.overlap)
+        found = class_map(parts(), size, views.height, views.width, overlap)
+        if bad:
+            return bad[0]
+        each = source_area(views.to_source)
+        areas = [_share(segmenter.name(index), count, found, each, prepared.gsd) for index, count in present(found)]
+        instances = self._regions(found, segmenter, prepared) if self.polygons else []
+        return self._answer(areas, instances, found)
+
+    def _regions(self, found: ClassMap, segmenter: Segmenter, prepared: Prepared) -> list[dict[str, Any]]:
+        to_source = prepared.views.to_source
+        parts = []
+        for index, _ in present(found):
+            label = segmenter.name(index)
+            if label not in BACKGROUND:
+                parts += [(label, one) for one in regions(found == index, self.tolerance, self.min_pixels)]
+        parts.sort(key=lambda part: -part[1].pixels)
+        each = source_area(to_source)
+        instances = []
+        for label, one in parts[:MOST_REGIONS]:
+            mapped = one.mapped(to_source)
+            area = _area(one.pixels * each, prepared.gsd)
+            shown = {"box": hull(mapped.rings[0]), **area, "outline": multipolygon([mapped])}
+            instances.append({"label": label, "score": None, **shown})
+        return instances
+
+    def _things(self, prepared: Prepared, segmenter: Segmenter) -> Any:
+        """Of a model for instances."""
+        views = prepared.views
+        try:
+            things = self._seen(views, segmenter)
+        except Reject as reject:
+            return reject
+        each = source_area(views.to_source)
+        found = np.zeros((views.height, views.width), np.uint16)
+        covered: dict[str, Mask] = {}
+        instances = []
+        for number, thing in enumerate(things, start=1):
+            label = segmenter.name(thing.index)
+            covered.setdefault(label, np.zeros(found.shape, np.bool_))[thing.place] |= thing.mask
+            found[thing.place][thing.mask & (found[thing.place] == 0)] = number  # the surest one is on top
+            parts = regions(thing.mask, self.tolerance, self.min_pixels, thing.left, thing.top)
+            outline = multipolygon([one.mapped(views.to_source) for one in parts])
+            area = _area(int(thing.mask.sum()) * each, prepared.gsd)
+            box = map_box(views.to_source, thing.box)
+            instances.append({"label": label, "score": thing.score, "box": box, **area, "outline": outline})
+        counts = sorted(((int(mask.sum()), label) for label, mask in covered.items()), reverse=True)
+        return self._answer(
+            [_share(label, count, found, each, prepared.gsd) for count, label in counts], instances, found
+        )
+
+    def _seen(self, views: Views, segmenter: Segmenter) -> list[Thing]:
+        """The things of all windows, put together where they are one; the surest first."""
+        assert segmenter.instances is not None
+        things: list[Thing] = []
+        parts = []
+        for image, matrix, window in zip(views.images, views.to_picture, views.windows, strict=True):
+            answer = segmenter.instances(image)
+            seen = [
+                _thing(answer, index, matrix, window) for index in np.flatnonzero(answer["scores"] >= self.min_score)
+            ]
+            there = [one for one in seen if one is not None]
+            boxes = np.array([one.box for one in there], np.float64).reshape(-1, 4)
+            each = np.array([one.score for one in there]), np.array([one.index for one in there], np.int64)
+            parts.append((Found(boxes, *each), window))
+            things += there
+        if len(parts) == 1:
+            return things
+        groups = grouped(parts, views.height, views.width, SAME, MARGIN)
+        return [_united([things[index] for index in group]) for group in groups]
+
+    def _answer(self, areas: list[Any], instances: list[Any], found: ClassMap) -> dict[str, Any]:
+        picture = {"mask_image": Artifact(_png(found), ".png")} if self.mask == "png" else {}
+        return {"class_areas": areas, "instances": instances, **picture, "class_map": found}
+
+    def _semantic(self, file: ModelFile, names: tuple[str, ...] | None) -> Segmenter:
+        """Arrays in, arrays out: what they mean is found out with a black picture."""
+        size = self.input_size()
+        assert size is not None
+        network = self.network(size)
+
+        def first(images: Sequence[Pixels]) -> Array:
+            return network(self.normalised(images, file.info))[0]
+
+        try:
+            black = first([np.zeros((*size, 3), np.uint8)])
+        except Exception as error:  # those of the backends share no base but this
+            raise ModelError(f"model {self.model!r} fails on a picture of {size[0]}x{size[1]}: {error}") from error
+        try:
+            kind = self.output or recognised(black, len(names) if names else None)
+            count = class_count(black[0], kind)
+            scores(black[0], kind)
+        except ModelError as error:
+            raise ModelError(f"model {self.model!r} {error}") from error
+        except (IndexError, ValueError) as error:
+            raise ModelError(
+                f"model {self.model!r} gives an output {black.shape}, which is not {self.output}"
+            ) from error
+        if names and count == 2 and len(names) == 1:
+            names = ("background", *names)
+        if names and count not in (None, len(names)):
+            raise ModelError(f"model {self.model!r} has {count} classes but there are {len(names)} class names")
+
+        def see(images: Sequence[Pixels]) -> Iterator[Array | Reject]:
+            for start in range(0, len(images), self.resources.batch):
+                for one in first(images[start : start + self.resources.batch]):
+                    finite = bool(np.isfinite(one).all())
+                    yield scores(one, kind) if finite else Reject(Reason.OPERATOR_ERROR, NOT_FINITE)
+
+        return Segmenter(_namer(names, 0), scores=see)
+
+    def _instances(self, file: ModelFile, names: tuple[str, ...] | None) -> Segmenter:
+        run, count = torchvision_detector(file, self.device, self.min_score)
+        if names and len(names) not in (count, count - 1):
+            raise ModelError(
+                f"model {self.model!r} has {count} classes, the background counted, but there are {len(names)} names"
+            )
+        return Segmenter(_namer(names, 1 if names and len(names) < count else 0), instances=run)
+
+
+def _namer(names: tuple[str, ...] | None, first: int) -> Callable[[int], str]:
+    def name(index: int) -> str:
+        if names is None:
+            return str(index)
+        if not 0 <= index - first < len(names):
+            raise ModelError(f"the model found class {index} but there are {len(names)} class names")
+        return names[index - first]
+
+    return name
+
+
+def _thing(answer: Answer, index: int, matrix: Matrix, window: Window) -> Thing | None:
+    """One instance of an answer, cut out of the working image; None where nothing of it is there."""
+    mask = answer["masks"][index][0]
+    box = map_box(matrix, tuple(answer["boxes"][index].tolist()))
+    left, top = max(window.left, math.floor(box["x_min"])), max(window.top, math.floor(box["y_min"]))
+    right = min(window.left + window.width, math.ceil(box["x_max"]))
+    bottom = min(window.top + window.height, math.ceil(box["y_max"]))
+    if right <= left or bottom <= top:
+        return None
+    whole = resampled(mask, cropping(-left, -top) @ matrix, mask.shape, bottom - top, right - left) >= 0.5
+    rows, columns = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
+    if not len(rows):
+        return None
+    tight = whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    score, kind = float(answer["scores"][index]), int(answer["labels"][index])
+    return Thing(kind, score, left + int(columns[0]), top + int(rows[0]), tight)
+
+
+def _united(things: Sequence[Thing]) -> Thing:
+    """The parts of one thing, with the name of the surest."""
+    best = max(things, key=lambda one: one.score)
+    boxes = np.array([one.box for one in things], np.int64)
+    (left, top), (right, bottom) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    mask = np.zeros((bottom - top, right - left), np.bool_)
+    for one in things:
+        height, width = one.mask.shape
+        mask[one.top - top : one.top - top + height, one.left - left : one.left - left + width] |= one.mask
+    return Thing(best.index, best.score, left, top, mask)
+
+
+def _share(label: str, count: int, found: ClassMap, each: float, gsd: float | None) -> dict[str, Any]:
+    return {"label": label, "fraction": count / found.size, **_area(count * each, gsd)}
+
+
+def _area(pixels: float, gsd: float | None) -> dict[str, Any]:
+    return {"pixels": round(pixels), "area_m2": pixels * gsd**2 if gsd else None}
+
+
+def _png(found: ClassMap) -> bytes:
+    """The class map itself, with a colour for each class where there are at most 256; else 16 bits deep."""
+    if found.max(initial=0) > 255:
+        return bytes(cv2.imencode(".png", found)[1].tobytes())
+    from PIL import Image
+
+    picture = Image.fromarray(found.astype(np.uint8), "P")
+    picture.putpalette([level for index in range(256) for level in by_index(index)])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=False)
+    return buffer.getvalue()
