@@ -36,6 +36,7 @@ from swath.flows.console.terminal import keep_for_python
 from swath.flows.history.cli import app as history
 from swath.flows.models.cli import app as models
 from swath.flows.review.cli import app as review
+from swath.flows.train.cli import app as train
 from swath.flows.upkeep.cli import app as upkeep
 from swath.schemas.errors import SwathError
 
@@ -48,6 +49,7 @@ app = typer.Typer(
     help="Images in object storage go in; tables that can be trusted come out.",
 )
 app.add_typer(review, name="review")
+app.add_typer(train, name="train")
 app.add_typer(models, name="models")
 app.add_typer(history)
 app.add_typer(backfill)
