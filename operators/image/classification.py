@@ -1,10 +1,13 @@
-"""What is in the picture: class names with their scores, from an ONNX file or torchvision weights."""
+"""What is in the picture: class names with their scores, from any classifier."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import cv2
 import numpy as np
@@ -12,14 +15,112 @@ from pydantic import Field, model_validator
 
 from swath.operators.core.base import PIXELS, PREPARED, Batch, Item, ModelOperator, Pixels, Reject
 from swath.operators.models.files import WEIGHTS, tensor_shapes
-from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Three
+from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, Three
 from swath.operators.models.modules import architecture_of
 from swath.operators.models.networks import Array, Network, onnx_size
+from swath.operators.models.reference import ModelFile
 from swath.operators.models.uses import UsesModel
 from swath.schemas.columns import Column
 from swath.schemas.errors import ConfigurationError, ModelError
 from swath.schemas.items import Reason
 from swath.schemas.types import LABELS
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Classifier", "Classify", "SeesSquare"]
+
+SIDE = 224
+PROBES = 8
+"""Pictures of noise that show whether a model's outputs are probabilities."""
+
+
+class SeesSquare(UsesModel, ModelOperator):
+    """An operator whose model sees the middle of each picture, as a square."""
+
+    size: int | None = Field(default=None, ge=1)
+    """Side in pixels of the square that the model sees; what the model says of itself, or 224, when left out."""
+    resize: int | None = Field(default=None, ge=1)
+    """Length in pixels to which the shorter side is brought before the centre is cut out; what the model says, or 8/7
+    of `size`, as 256 is of 224, when left out."""
+    mean: Three | None = None
+    """Of red, green and blue on a scale of 0 to 1; subtracted first. What the model says, or ImageNet's."""
+    std: Three | None = None
+    """Of red, green and blue on a scale of 0 to 1; divided by. What the model says, or ImageNet's."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.size is not None and self.resize is not None and self.resize < self.size:
+            raise ValueError(f"resize {self.resize} is smaller than size {self.size}; raise it or leave it out")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError("std must be above 0 in every channel")
+        return self
+
+    @property
+    def side(self) -> int:
+        return self.size or self.described().size or SIDE
+
+    @property
+    def shorter_side(self) -> int:
+        said = None if self.size else self.described().resize
+        return max(self.side, self.resize or said or round(self.side * 8 / 7))
+
+    def described(self) -> ModelInfo:
+        """What the model says of itself; nothing where there is no such file, which `check` will tell."""
+        try:
+            file = self.found()
+        except ModelError:
+            return ModelInfo()
+        if file.info.size is None and file.path.suffix.lower() == ".onnx":
+            return file.info.model_copy(update={"size": _onnx_side(file.path, file.sha256)})
+        return file.info
+
+    def settled(self) -> Self:
+        """With all that the model says of itself, which workers need not ask again."""
+        said = self.described()
+        told = {
+            "size": self.side,
+            "resize": self.shorter_side,
+            "mean": self.mean or said.mean,
+            "std": self.std or said.std,
+        }
+        return super().settled().model_copy(update=told)
+
+    def inputs(self) -> tuple[Column, ...]:
+        return (PIXELS,)
+
+    def needs_pixels(self) -> int | None:
+        return self.shorter_side
+
+    def prepare(self, item: Item) -> Pixels:
+        """(size, size, 3) uint8: shorter side to `resize`, then the centre."""
+        pixels, side = item["pixels"], self.side
+        height, width = pixels.shape[:2]
+        scale = self.shorter_side / min(height, width)
+        if scale != 1:
+            size = (max(side, round(width * scale)), max(side, round(height * scale)))
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+            height, width = pixels.shape[:2]
+        top, left = (height - side) // 2, (width - side) // 2
+        return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+    def normalised(self, prepared: list[Pixels]) -> Array:
+        """(N, H, W, 3) float32"""
+        said = self.described() if self.mean is None or self.std is None else ModelInfo()
+        images = np.stack(prepared).astype(np.float32)
+        images -= np.float32(255) * np.asarray(self.mean or said.mean, np.float32)
+        images /= np.float32(255) * np.asarray(self.std or said.std, np.float32)
+        return images
+
+    def tried(self, run: Callable[[list[Pixels]], Array]) -> Array:
+        """What the model makes of a black picture; ModelError where it does not take one."""
+        try:
+            return run([np.zeros((self.side, self.side, 3), np.uint8)])
+        except Exception as error:  # onnxruntime's errors share no base but this
+            raise ModelError(f"model {self.model!r} fails on a picture of side {self.side}: {error}") from error
+
+    def check_size(self, file: ModelFile) -> None:
+        """ModelError where an ONNX file insists on pictures of another size."""
+        side = self.side
+        if file.path.suffix.lower() == ".onnx" and (wanted := onnx_size(file.path)) and wanted != (side, side):
+            raise ModelError(f"model {self.model!r} takes pictures of {wanted[0]}x{wanted[1]}; set `size` to that")
 
 
 @dataclass(frozen=True)
@@ -29,115 +130,109 @@ class Classifier:
     network: Network
     names: tuple[str, ...] | None
     """None: the index is the name."""
+    probabilities: bool | None
+    """Whether its outputs are probabilities already; None: each picture tells."""
 
 
-class Classify(UsesModel, ModelOperator):
+class Classifies(SeesSquare):
+    """An operator that scores classes."""
+
+    temperature: float | None = Field(default=None, gt=0)
+    """What the model's logits are divided by, so that a score is how often it is right (Guo et al. 2017); what the
+    model says of itself, or 1, when left out."""
+
+    def check(self) -> None:
+        """An ONNX file is tried on a black picture. Of weights, the tensors are read but no network is built:
+        importing torch here would cost every run seconds that only its workers need to spend."""
+        file = self.found()
+        names = self.names()
+        if file.path.suffix.lower() in WEIGHTS:
+            architecture_of(file)
+            found = {shape[0] for shape in tensor_shapes(file.path) if shape}
+            if names is not None and len(names) not in found:
+                raise ModelError(f"no layer of {self.model!r} has the {len(names)} outputs that `classes` names")
+            return
+        self.check_size(file)
+        classifier = self.load()
+        outputs = self.tried(lambda prepared: self.outputs_of(classifier, prepared))
+        if names is not None and len(names) != outputs.shape[1]:
+            raise ModelError(f"model {self.model!r} has {outputs.shape[1]} classes but `classes` names {len(names)}")
+
+    def settled(self) -> Self:
+        told = {"temperature": self.temperature or self.described().temperature}
+        return super().settled().model_copy(update=told)
+
+    def load(self) -> Classifier:
+        return Classifier(self.network((self.side, self.side)), self.names(), None)
+
+    @abstractmethod
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the classes; None: they have none."""
+
+    def outputs_of(self, classifier: Classifier, prepared: list[Pixels]) -> Array:
+        """(N, classes)"""
+        return classifier.network(self.normalised(prepared))[0].reshape(len(prepared), -1)
+
+    def checked(self, outputs: Array, names: tuple[str, ...] | None) -> Array | Reject:
+        """The outputs for one picture in float64. Raises ModelError where the classes are others than were named."""
+        if not np.isfinite(outputs).all():
+            return Reject(Reason.OPERATOR_ERROR, "the model gave a score that is no number for this picture")
+        if names is not None and len(names) != len(outputs):
+            raise ModelError(f"model {self.model!r} has {len(outputs)} classes but `classes` names {len(names)}")
+        return outputs.astype(np.float64)
+
+    def cooled(self, logits: Array) -> Array:
+        """Logits by the temperature."""
+        return logits / (self.temperature or self.described().temperature)
+
+
+class Classify(Classifies):
     """Names the classes of a picture, the likeliest first."""
 
     version: ClassVar[int] = 1
 
     classes: str | tuple[str, ...] | None = None
-    """The class names in the model's order, or the path of a text file with one a line; indices when left out."""
+    """The class names in the model's order, or the path of a text file with one a line; what the model says of itself,
+    or indices, when left out."""
     top_k: int = Field(default=5, ge=1)
-    size: int = Field(default=224, ge=1)
-    """Side in pixels of the square that the model sees."""
-    resize: int | None = Field(default=None, ge=1)
-    """Length in pixels to which the shorter side is brought before the centre is cut out; 8/7 of `size` when left
-    out, as 256 is of 224."""
-    mean: Three = IMAGENET_MEAN
-    """Of red, green and blue on a scale of 0 to 1; subtracted first."""
-    std: Three = IMAGENET_STD
-    """Of red, green and blue on a scale of 0 to 1; divided by."""
-    scores: Literal["auto", "softmax", "as_is"] = "auto"
-    """auto: outputs that are no probabilities already (0 to 1, sum 1) go through a softmax."""
+    """At most so many labels."""
+    multi_label: bool = False
+    """Each class for itself: all that reach the threshold, which may be none."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """Least score of a label; 0.5 with `multi_label`, 0 without, when left out."""
+    scores: Literal["auto", "softmax", "sigmoid", "as_is"] = "auto"
+    """auto: outputs that are no probabilities already go through a softmax, or with `multi_label` a sigmoid."""
 
     @model_validator(mode="after")
-    def _crop_fits(self) -> Classify:
-        if self.shorter_side < self.size:
-            raise ValueError(f"resize {self.resize} is smaller than size {self.size}; raise it or leave it out")
-        if min(self.std) <= 0:
-            raise ValueError("std must be above 0 in every channel")
+    def _scores_fit(self) -> Classify:
+        if self.scores == ("softmax" if self.multi_label else "sigmoid"):
+            kind = "multi_label scores each class for itself" if self.multi_label else "one label of several is asked"
+            raise ValueError(f"scores: {self.scores} does not fit: {kind}; leave `scores` out")
         return self
-
-    @property
-    def shorter_side(self) -> int:
-        return round(self.size * 8 / 7) if self.resize is None else self.resize
-
-    def inputs(self) -> tuple[Column, ...]:
-        return (PIXELS,)
 
     def outputs(self) -> tuple[Column, ...]:
         return (Column("labels", LABELS, "Likeliest classes of the picture, the best first"),)
 
-    def needs_pixels(self) -> int | None:
-        return self.shorter_side
-
-    def check(self) -> None:
-        """An ONNX file is tried on a black picture. Of weights, the tensors are read but no network is built:
-        importing torchvision here would cost every run seconds that only its workers need to spend."""
-        file = self.found()
-        path = file.path
-        names = self._class_names()
-        if path.suffix.lower() in WEIGHTS:
-            architecture_of(file)
-            found = {shape[0] for shape in tensor_shapes(path) if shape}
-            if names is not None and len(names) not in found:
-                raise ModelError(f"no layer of {self.model!r} has the {len(names)} outputs that `classes` names")
-            return
-        if path.suffix.lower() == ".onnx" and (wanted := onnx_size(path)) and wanted != (self.size, self.size):
-            raise ModelError(f"model {self.model!r} takes pictures of {wanted[0]}x{wanted[1]}; set `size` to that")
-        classifier = self.load()
-        try:
-            outputs = self._outputs(classifier, [np.zeros((self.size, self.size, 3), np.uint8)])
-        except Exception as error:  # onnxruntime's errors share no base but this
-            raise ModelError(f"model {self.model!r} fails on a picture of side {self.size}: {error}") from error
-        if names is not None and len(names) != outputs.shape[1]:
-            raise ModelError(f"model {self.model!r} has {outputs.shape[1]} classes but `classes` names {len(names)}")
+    def settled(self) -> Self:
+        return super().settled().model_copy(update={"classes": self.classes or self.described().classes})
 
     def load(self) -> Classifier:
-        return Classifier(self.network((self.size, self.size)), self._class_names())
-
-    def prepare(self, item: Item) -> Pixels:
-        """(size, size, 3) uint8: shorter side to `resize`, then the centre."""
-        pixels = item["pixels"]
-        height, width = pixels.shape[:2]
-        scale = self.shorter_side / min(height, width)
-        if scale != 1:
-            size = (max(self.size, round(width * scale)), max(self.size, round(height * scale)))
-            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-            height, width = pixels.shape[:2]
-        top, left = (height - self.size) // 2, (width - self.size) // 2
-        return np.ascontiguousarray(pixels[top : top + self.size, left : left + self.size])
+        classifier = super().load()
+        if not (self.multi_label and self.scores == "auto"):
+            return classifier
+        random = np.random.default_rng(0)
+        noise = [random.integers(0, 256, (self.side, self.side, 3), dtype=np.uint8) for _ in range(PROBES)]
+        found = self.outputs_of(classifier, noise)
+        return Classifier(classifier.network, classifier.names, bool(((found >= 0) & (found <= 1)).all()))
 
     def run(self, batch: Batch, model: Any) -> Batch:
         classifier: Classifier = model
-        outputs = self._outputs(classifier, batch[PREPARED.name])
-        return {"labels": [self._labels(one, classifier.names) for one in outputs]}
+        outputs = self.outputs_of(classifier, batch[PREPARED.name])
+        return {"labels": [self._labels(one, classifier) for one in outputs]}
 
-    def _outputs(self, classifier: Classifier, prepared: list[Pixels]) -> Array:
-        """(N, classes)"""
-        images = np.stack(prepared).astype(np.float32)  # (N, H, W, 3)
-        images -= np.float32(255) * np.asarray(self.mean, np.float32)
-        images /= np.float32(255) * np.asarray(self.std, np.float32)
-        return classifier.network(images)[0].reshape(len(prepared), -1)
-
-    def _labels(self, outputs: Array, names: tuple[str, ...] | None) -> list[dict[str, Any]] | Reject:
-        if not np.isfinite(outputs).all():
-            return Reject(Reason.OPERATOR_ERROR, "the model gave a score that is no number for this picture")
-        scores = self._probabilities(outputs.astype(np.float64))
-        if names is not None and len(names) != len(scores):
-            raise ModelError(f"model {self.model!r} has {len(scores)} classes but `classes` names {len(names)}")
-        best = np.argsort(-scores, kind="stable")[: self.top_k]
-        return [{"label": names[i] if names else str(i), "score": float(scores[i])} for i in best.tolist()]
-
-    def _probabilities(self, outputs: Array) -> Array:
-        already = bool((outputs >= 0).all()) and abs(float(outputs.sum()) - 1) < 1e-3
-        if self.scores == "as_is" or (self.scores == "auto" and already):
-            return outputs
-        raised = np.exp(outputs - outputs.max())
-        return np.asarray(raised / raised.sum())
-
-    def _class_names(self) -> tuple[str, ...] | None:
+    def names(self) -> tuple[str, ...] | None:
+        if self.classes is None:
+            return self.described().classes
         if not isinstance(self.classes, str):
             return self.classes
         path = Path(self.classes.removeprefix("file://")).expanduser()
@@ -145,3 +240,46 @@ class Classify(UsesModel, ModelOperator):
             return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"class names {self.classes!r} cannot be read: {error}") from error
+
+    def _labels(self, outputs: Array, classifier: Classifier) -> list[dict[str, Any]] | Reject:
+        checked = self.checked(outputs, classifier.names)
+        if isinstance(checked, Reject):
+            return checked
+        scores = self._each(checked, classifier) if self.multi_label else self._one_of_all(checked)
+        least = self.threshold if self.threshold is not None else 0.5 if self.multi_label else 0.0
+        best = [i for i in np.argsort(-scores, kind="stable")[: self.top_k].tolist() if scores[i] >= least]
+        names = classifier.names
+        return [{"label": names[i] if names else str(i), "score": float(scores[i])} for i in best]
+
+    def _one_of_all(self, outputs: Array) -> Array:
+        already = bool((outputs >= 0).all()) and abs(float(outputs.sum()) - 1) < 1e-3
+        if self.scores == "as_is":
+            return outputs
+        if self.scores == "auto" and already:
+            return outputs if self.temperature in (None, 1) else softmax(self.cooled(_logarithm(outputs)))
+        return softmax(self.cooled(outputs))
+
+    def _each(self, outputs: Array, classifier: Classifier) -> Array:
+        if self.scores == "as_is":
+            return outputs
+        if classifier.probabilities:
+            if self.temperature in (None, 1):
+                return outputs
+            outputs = _logarithm(outputs) - _logarithm(1 - outputs)
+        return np.asarray(1 / (1 + np.exp(-np.clip(self.cooled(outputs), -500, 500))))
+
+
+def softmax(logits: Array) -> Array:
+    raised = np.exp(logits - logits.max())
+    return np.asarray(raised / raised.sum())
+
+
+def _logarithm(probabilities: Array) -> Array:
+    return np.asarray(np.log(np.maximum(probabilities, 1e-12)))
+
+
+@lru_cache(maxsize=64)
+def _onnx_side(path: Path, digest: str) -> int | None:
+    """The side of the square that an ONNX file insists on."""
+    wanted = onnx_size(path)
+    return wanted[0] if wanted and wanted[0] == wanted[1] else None

@@ -253,3 +253,86 @@ def test_models_that_cannot_work_are_refused_with_a_remedy(tmp_path: Path) -> No
 def test_a_crop_larger_than_the_resized_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="smaller than size"):
         Classify(model="m.onnx", size=224, resize=200)
+
+
+def said_of_itself(path: Path, bias: tuple[float, ...], temperature: float = 1.0) -> np.ndarray:
+    """Writes a one-layer classifier of the mean colour that says what it takes and what it knows; its logits for
+    grey 128, normalised to 0."""
+    import torch
+
+    from swath.operators.models.info import ModelInfo, write_weights
+    from swath.operators.models.modules import build
+
+    info = ModelInfo(
+        architecture="swath.image_kind",
+        arguments={"num_classes": len(bias)},
+        classes=tuple("abcdefgh"[: len(bias)]),
+        size=SIDE,
+        resize=SIDE,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        temperature=temperature,
+    )
+    weights = {name: torch.zeros_like(tensor) for name, tensor in build(info).state_dict().items()}
+    weights["classifier.bias"] = torch.tensor(bias)
+    write_weights(path, weights, info)
+    return np.array(bias)
+
+
+def test_what_a_model_says_of_itself_need_not_be_told(tmp_path: Path, picture: Pixels) -> None:
+    path = tmp_path / "m.safetensors"
+    bias = said_of_itself(path, (0.0, 2.0, 1.0))
+    operator = Classify(model=str(path))
+    operator.check()
+    settled = operator.settled()
+    assert (settled.size, settled.resize, settled.mean, settled.std) == (SIDE, SIDE, (0.5,) * 3, (0.25,) * 3)
+    assert settled.classes == ("a", "b", "c")
+    for one in (operator, settled):
+        assert one.needs_pixels() == SIDE
+        found = labels(one, picture)[0]
+        assert [label["label"] for label in found] == ["b", "c", "a"]
+        assert [label["score"] for label in found] == pytest.approx(softmax(bias)[[1, 2, 0]], abs=1e-6)
+    told = operator.model_copy(update={"size": 64, "classes": ("x", "y", "z")})
+    assert told.needs_pixels() == 73
+    assert labels(told, picture)[0][0]["label"] == "y"
+
+
+def test_an_onnx_file_of_one_size_need_not_be_told_it(tmp_path: Path, picture: Pixels) -> None:
+    linear_onnx(tmp_path / "m.onnx")
+    operator = Classify(model=str(tmp_path / "m.onnx")).settled()
+    operator.check()
+    assert operator.size == SIDE
+    assert len(labels(operator, picture)[0]) == 5
+
+
+@pytest.mark.parametrize("told", [None, 4.0])
+def test_scores_are_cooled_by_the_temperature(tmp_path: Path, picture: Pixels, told: float | None) -> None:
+    bias = said_of_itself(tmp_path / "m.safetensors", (0.0, 2.0, 1.0), temperature=2.0)
+    found = labels(Classify(model=str(tmp_path / "m.safetensors"), temperature=told), picture)[0]
+    assert found[0]["score"] == pytest.approx(softmax(bias / (told or 2.0))[1], abs=1e-6)
+    weights = linear_onnx(tmp_path / "m.onnx", softmax=True)
+    operator = Classify(model=str(tmp_path / "m.onnx"), temperature=3.0, top_k=1)
+    logits = normalised(operator.prepare({"pixels": picture})).mean(axis=(2, 3))[0] @ weights
+    assert labels(operator, picture)[0][0]["score"] == pytest.approx(softmax(logits / 3).max(), abs=1e-5)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_several_labels_are_those_above_the_threshold(tmp_path: Path, picture: Pixels, probabilities: bool) -> None:
+    weights = linear_onnx(tmp_path / "m.onnx")
+    if probabilities:
+        model = onnx.load(tmp_path / "m.onnx")
+        model.graph.node.append(helper.make_node("Sigmoid", ["logits"], ["scores"]))
+        model.graph.output[0].name = "scores"
+        onnx.save(model, tmp_path / "m.onnx")
+    operator = Classify(model=str(tmp_path / "m.onnx"), multi_label=True)
+    operator.check()
+    logits = normalised(operator.prepare({"pixels": picture})).mean(axis=(2, 3))[0] @ weights
+    expected = 1 / (1 + np.exp(-logits))
+    for threshold in (None, 0.2, 1.0):
+        found = labels(operator.model_copy(update={"threshold": threshold, "top_k": 9}), picture)[0]
+        kept = [i for i in np.argsort(-expected) if expected[i] >= (0.5 if threshold is None else threshold)]
+        assert [label["label"] for label in found] == [str(i) for i in kept]
+        assert [label["score"] for label in found] == pytest.approx(expected[kept], abs=1e-5)
+    assert len(labels(operator, picture)[0]) not in (0, 6)
+    with pytest.raises(ValueError, match="softmax does not fit"):
+        Classify(model="m.onnx", multi_label=True, scores="softmax")
