@@ -25,6 +25,8 @@ Arrays = tuple[Array, ...]
 Infer = Callable[[Array], Arrays]
 """(N, 3, H, W) float32 to the model's outputs, each with N rows."""
 Backend = Literal["auto", "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"]
+Axes = Literal["auto", "nchw", "nhwc"]
+"""auto: what the shape of the model's input says; nchw where it does not."""
 PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 FILLED = 0.8
 """Share of a card's free memory that pictures may take."""
@@ -53,9 +55,15 @@ class Network:
 
 
 def open_network(
-    file: ModelFile, *, backend: str = "auto", device: str = "cpu", size: tuple[int, int] | None = None
+    file: ModelFile,
+    *,
+    backend: str = "auto",
+    device: str = "cpu",
+    size: tuple[int, int] | None = None,
+    axes: Axes = "auto",
 ) -> Network:
     """Loads a model. `size` is the (height, width) it will be given; that of its own description where left out.
+    `axes` says how an ONNX model takes the axes of a picture.
 
     Raises ModelError where it cannot be loaded, MissingDependency where the backend is not installed.
     """
@@ -65,9 +73,9 @@ def open_network(
     side = file.info.size or 224
     height, width = size or (side, side)
     if package == "onnxruntime":
-        infer = _onnxruntime(file.path, device)
+        infer = _onnxruntime(file.path, device, axes)
     elif package == "openvino":
-        infer = _openvino(file, (height, width), half)
+        infer = _openvino(file, (height, width), half, axes)
     elif device == "cpu":
         infer = _torch_cpu(file, (height, width), half)
     else:
@@ -139,14 +147,14 @@ def _knows_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _onnxruntime(path: Path, device: str) -> Infer:
+def _onnxruntime(path: Path, device: str, axes: Axes) -> Infer:
     session = onnx_session(path, device)
     given = session.get_inputs()
     shape = given[0].shape if len(given) == 1 else []
     if len(shape) != 4 or given[0].type not in ("tensor(float)", "tensor(float16)"):
         found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in given)
         raise ModelError(f"model {str(path)!r} takes {found}; what is wanted is one float image tensor of 4 axes")
-    last, most = _layout(shape), shape[0] if isinstance(shape[0], int) else None
+    last, most = _channels_last(shape, axes), shape[0] if isinstance(shape[0], int) else None
     name, kind = given[0].name, np.float16 if given[0].type == "tensor(float16)" else np.float32
 
     def infer(images: Array) -> Arrays:
@@ -161,16 +169,15 @@ def onnx_size(path: Path) -> tuple[int, int] | None:
     """The (height, width) that an ONNX file insists on; None where it takes any."""
     given = onnx_session(path).get_inputs()
     shape = given[0].shape if len(given) == 1 and len(given[0].shape) == 4 else [None] * 4
-    height, width = shape[1:3] if _layout(shape) else shape[2:4]
+    height, width = shape[1:3] if _channels_last(shape, "auto") else shape[2:4]
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
-def _layout(shape: Sequence[Any]) -> bool:
-    """Whether the channels come last."""
-    return bool(shape[3] == 3 and shape[1] != 3)
+def _channels_last(shape: Sequence[Any], axes: Axes) -> bool:
+    return bool(shape[3] == 3 and shape[1] != 3) if axes == "auto" else axes == "nhwc"
 
 
-def _openvino(file: ModelFile, size: tuple[int, int], half: bool) -> Infer:
+def _openvino(file: ModelFile, size: tuple[int, int], half: bool, axes: Axes) -> Infer:
     import openvino
 
     core = openvino.Core()
@@ -180,7 +187,7 @@ def _openvino(file: ModelFile, size: tuple[int, int], half: bool) -> Infer:
         if file.path.suffix.lower() == ".onnx":
             model = core.read_model(file.path)
             shape = [one.get_length() if one.is_static else None for one in model.inputs[0].partial_shape]
-            last, most = _layout(shape), shape[0]
+            last, most = _channels_last(shape, axes), shape[0]
         else:
             import torch
 

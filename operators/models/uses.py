@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field
 
 from swath.operators.core.base import Operator
-from swath.operators.models.networks import Backend, Network, choose, open_network
+from swath.operators.models.networks import Axes, Backend, Network, choose, open_network
 from swath.operators.models.reference import ModelFile, find_model
 
 
@@ -26,13 +26,16 @@ class UsesModel(Operator):
     backend: Backend = "auto"
     """What runs it; auto: the fastest that is installed and was measured to answer the same."""
 
+    axes: Axes = "auto"
+    """How an ONNX model takes the axes of a picture, where its input does not say it."""
+
     def found(self) -> ModelFile:
         """The model's file, fetched where it must be. Raises ModelError."""
         return find_model(self.model, sha256=self.sha256, architecture=self.architecture)
 
     def network(self, size: tuple[int, int] | None = None) -> Network:
         """The model, loaded where this worker computes. Raises ModelError, MissingDependency."""
-        return open_network(self.found(), backend=self.backend, device=self.device, size=size)
+        return open_network(self.found(), backend=self.backend, device=self.device, size=size, axes=self.axes)
 
     @property
     def device(self) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from swath.operators.models.info import ModelInfo, write_weights
 from swath.operators.models.modules import build, torch_module
@@ -87,3 +89,19 @@ def test_one_picture_that_is_too_large_for_the_card_is_out_of_memory() -> None:
     fitted = Fitted(too_much, lambda one: 8, torch.OutOfMemoryError, torch.cuda.empty_cache)
     with pytest.raises(MemoryError, match="CUDA out of memory"):
         fitted(np.zeros((4, 1, 1, 3), np.float32))
+
+
+def test_the_order_of_axes_can_be_told_where_the_file_does_not_say_it(tmp_path: Path) -> None:
+    sizes = ["n", "a", "b", "c"]
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0)],
+        "means",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes)],
+        [helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["n", "c"])],
+        [numpy_helper.from_array(np.array([1, 2]), "axes")],
+    )
+    path = tmp_path / "means.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    images = np.random.default_rng(2).random((2, 8, 9, 3), np.float32)
+    (given,) = open_network(find_model(str(path)), backend="onnxruntime", axes="nhwc")(images)
+    assert given == pytest.approx(images.mean((1, 2)), abs=1e-6)
