@@ -37,7 +37,7 @@ from swath.operators.image.class_maps import (
     resampled,
     scores,
 )
-from swath.operators.image.colours import by_index
+from swath.operators.image.colours import Colour, by_index, by_name
 from swath.operators.image.model_input import Array, SeesPictures, Views
 from swath.operators.image.outlines import Mask, multipolygon, regions
 from swath.operators.image.torchvision_detectors import Answer, torchvision_detector
@@ -138,7 +138,7 @@ class Segment(SeesPictures):
             Column("class_areas", SEGMENTS, "Share and area of each class in the picture, the largest first"),
             Column("instances", INSTANCES, "Things, the surest first, or with `polygons` regions, the largest first"),
             *((picture,) if self.mask == "png" else ()),
-            working("class_map", f"(H, W) uint16. {what}"),
+            working("class_map", f"classes: (H, W) uint16; colours: RGB of each class. {what}"),
         )
 
     def check(self) -> None:
@@ -190,7 +190,8 @@ class Segment(SeesPictures):
         each = source_area(views.to_source)
         areas = [_share(segmenter.name(index), count, found, each, prepared.gsd) for index, count in present(found)]
         instances = self._regions(found, segmenter, prepared) if self.polygons else []
-        return self._answer(areas, instances, found)
+        colours = [_colour(segmenter.name(index)) for index in range(int(found.max()) + 1)]
+        return self._answer(areas, instances, found, colours)
 
     def _regions(self, found: ClassMap, segmenter: Segmenter, prepared: Prepared) -> list[dict[str, Any]]:
         to_source = prepared.views.to_source
@@ -230,9 +231,9 @@ class Segment(SeesPictures):
             box = map_box(views.to_source, thing.box)
             instances.append({"label": label, "score": thing.score, "box": box, **area, "outline": outline})
         counts = sorted(((int(mask.sum()), label) for label, mask in covered.items()), reverse=True)
-        return self._answer(
-            [_share(label, count, found, each, prepared.gsd) for count, label in counts], instances, found
-        )
+        areas = [_share(label, count, found, each, prepared.gsd) for count, label in counts]
+        colours = [by_index(number) for number in range(len(things) + 1)]
+        return self._answer(areas, instances, found, colours)
 
     def _seen(self, views: Views, segmenter: Segmenter) -> list[Thing]:
         """The things of all windows, put together where they are one; the surest first."""
@@ -242,7 +243,8 @@ class Segment(SeesPictures):
         for image, matrix, window in zip(views.images, views.to_picture, views.windows, strict=True):
             answer = segmenter.instances(image)
             seen = [
-                _thing(answer, index, matrix, window) for index in np.flatnonzero(answer["scores"] >= self.min_score)
+                _thing(answer, int(index), matrix, window)
+                for index in np.flatnonzero(answer["scores"] >= self.min_score)
             ]
             there = [one for one in seen if one is not None]
             boxes = np.array([one.box for one in there], np.float64).reshape(-1, 4)
@@ -254,9 +256,10 @@ class Segment(SeesPictures):
         groups = grouped(parts, views.height, views.width, SAME, MARGIN)
         return [_united([things[index] for index in group]) for group in groups]
 
-    def _answer(self, areas: list[Any], instances: list[Any], found: ClassMap) -> dict[str, Any]:
-        picture = {"mask_image": Artifact(_png(found), ".png")} if self.mask == "png" else {}
-        return {"class_areas": areas, "instances": instances, **picture, "class_map": found}
+    def _answer(self, areas: list[Any], instances: list[Any], found: ClassMap, colours: list[Colour]) -> dict[str, Any]:
+        picture = {"mask_image": Artifact(_png(found, colours), ".png")} if self.mask == "png" else {}
+        shown = {"classes": found, "colours": colours}
+        return {"class_areas": areas, "instances": instances, **picture, "class_map": shown}
 
     def _semantic(self, file: ModelFile, names: tuple[str, ...] | None) -> Segmenter:
         """Arrays in, arrays out: what they mean is found out with a black picture."""
@@ -352,14 +355,18 @@ def _area(pixels: float, gsd: float | None) -> dict[str, Any]:
     return {"pixels": round(pixels), "area_m2": pixels * gsd**2 if gsd else None}
 
 
-def _png(found: ClassMap) -> bytes:
-    """The class map itself, with a colour for each class where there are at most 256; else 16 bits deep."""
-    if found.max(initial=0) > 255:
+def _colour(name: str) -> Colour:
+    return by_index(int(name)) if name.isdecimal() else by_name(name)
+
+
+def _png(found: ClassMap, colours: Sequence[Colour]) -> bytes:
+    """The class map itself, with its colours where there are at most 256; else 16 bits deep."""
+    if len(colours) > 256:
         return bytes(cv2.imencode(".png", found)[1].tobytes())
     from PIL import Image
 
     picture = Image.fromarray(found.astype(np.uint8), "P")
-    picture.putpalette([level for index in range(256) for level in by_index(index)])
+    picture.putpalette([level for colour in colours for level in colour])
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=False)
+    picture.save(buffer, "PNG")
     return buffer.getvalue()

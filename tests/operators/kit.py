@@ -162,6 +162,7 @@ def minimal(op: str) -> Operator:
         "classify": {"model": str(tiny_classifier()), "size": 32},
         "detect": {"model": str(tiny_detector()), "classes": ("plant", "soil")},
         "segment": {"model": str(tiny_segmenter()), "classes": ("red", "green", "blue")},
+        "overlay": {"draw": ("detections", "width_px"), "longest_side": 200, "format": "png"},
         "preprocess": {"longest_side": 200, "white_balance": "grey_world", "local_contrast": 2.0, "deskew": True},
         "super_resolve": {"model": str(tiny_super_res()), "tile": 64} if op == "super_resolve" else {},
         "match_reference": {"reference": str(small_reference()), "key": "number", "names": {"issuer": "vendor"}},

@@ -306,7 +306,7 @@ def test_fastestdet_finds_the_four_persons_of_its_sample() -> None:
         classes=str(MODELS / "FastestDet.coco.names"),
         fit="stretch",
         channels="bgr",
-        min_score=0.4,
+        min_score=0.5,
     )
     operator.check()
     assert operator.settled().size == (352, 352)

@@ -1,0 +1,161 @@
+"""What operators found, drawn into a picture: areas, outlines, boxes and words that can be read on any ground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from swath.operators.core.base import Pixels
+from swath.operators.image.colours import Colour
+
+Points = npt.NDArray[np.float64]
+LONGEST_TEXT = 60
+"""Characters of a caption that are shown."""
+DARK: Colour = (32, 32, 36)
+_SHIFT = 4
+"""Bits of a pixel's fraction that OpenCV draws with."""
+
+
+@dataclass
+class Canvas:
+    """A picture that is drawn on; shapes at once, words at the end, above all shapes."""
+
+    pixels: Pixels
+    words: list[tuple[Points, str, Colour]] = field(default_factory=list)
+
+    @property
+    def weight(self) -> int:
+        """Width of a line in pixels."""
+        return max(1, self._longest // 700)
+
+    @property
+    def letters(self) -> int:
+        """Size of the letters in pixels."""
+        return max(11, self._longest // 80)
+
+    @property
+    def _longest(self) -> int:
+        return int(max(self.pixels.shape))
+
+    @property
+    def _corner(self) -> tuple[int, int]:
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def area(self, inside: npt.NDArray[np.bool_], colour: Colour, opacity: float, left: int = 0, top: int = 0) -> None:
+        """Tints the pixels of an (H, W) mask whose first is at (left, top)."""
+        height, width = inside.shape
+        part = self.pixels[top : top + height, left : left + width]
+        part[inside] = (part[inside] * (1 - opacity) + np.array(colour) * opacity).round().astype(np.uint8)
+
+    def rings(self, rings: Sequence[Points], colour: Colour, opacity: float) -> None:
+        """The edge of an area and a tint inside; of rings in rings the inner ones are holes."""
+        every = np.concatenate(rings)
+        left, top = np.clip(np.floor(every.min(axis=0)), 0, self._corner).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(every.max(axis=0)), 0, self._corner).astype(int).tolist()
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        if mask.size:
+            cv2.fillPoly(mask, [_fine(ring - (left, top)) for ring in rings], 1, cv2.LINE_8, _SHIFT)
+            self.area(mask.astype(np.bool_), colour, opacity, left, top)
+        cv2.polylines(self.pixels, [_fine(ring) for ring in rings], True, colour, self.weight, cv2.LINE_AA, _SHIFT)
+
+    def box(self, corners: Points, colour: Colour, thin: bool = False) -> None:
+        """(4, 2) corners, clockwise from the upper left."""
+        weight = self.weight if thin else 2 * self.weight
+        if not thin:
+            cv2.polylines(self.pixels, [_fine(corners)], True, (0, 0, 0), weight + 2, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(self.pixels, [_fine(corners)], True, colour, weight, cv2.LINE_AA, _SHIFT)
+
+    def caption(self, corners: Points, words: str, colour: Colour) -> None:
+        """What is written at a box."""
+        self.words.append((corners, words, colour))
+
+    def finished(self, notes: Sequence[tuple[str, Colour | None]] = ()) -> Pixels:
+        """With the captions of boxes, those that would cover another left out; and notes in a strip above."""
+        from PIL import Image, ImageDraw
+
+        picture = Image.fromarray(self.pixels)
+        draw = ImageDraw.Draw(picture)
+        taken: list[tuple[float, float, float, float]] = []
+        for corners, caption, colour in self.words:
+            text = _shortened(caption)
+            left, top, right, bottom = draw.textbbox((0, 0), text, font=_font(self.letters))
+            place = self._place(corners, right - left + 6, bottom - top + 6, taken)
+            if place:
+                taken.append(place)
+                draw.rectangle(place, fill=colour)
+                at = (place[0] + 3 - left, place[1] + 3 - top)
+                draw.text(at, text, fill=_contrast(colour), font=_font(self.letters))
+        return self._with_notes(np.asarray(picture, np.uint8), notes)
+
+    def _place(
+        self, corners: Points, width: float, height: float, taken: Sequence[tuple[float, float, float, float]]
+    ) -> tuple[float, float, float, float] | None:
+        """Where a caption can stand: above its box, in it, or below."""
+        (x_min, y_min), (_, y_max) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+        tall, wide = self.pixels.shape[:2]
+        left = min(max(0.0, x_min - self.weight), wide - width)
+        for top in (y_min - height - self.weight, y_min, y_max + self.weight, y_max - height):
+            free = all(
+                left >= one[2] or left + width <= one[0] or top >= one[3] or top + height <= one[1] for one in taken
+            )
+            if left >= 0 and 0 <= top <= tall - height and free:
+                return left, top, left + width, top + height
+        return None
+
+    def _with_notes(self, pixels: Pixels, notes: Sequence[tuple[str, Colour | None]]) -> Pixels:
+        from PIL import Image, ImageDraw
+
+        if not notes:
+            return pixels
+        size, gap = self.letters, self.letters // 2
+        width = max(pixels.shape[1], 20 * size)
+        measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+        placed: list[tuple[int, int, str, Colour | None]] = []
+        x, y = gap, gap
+        for note, colour in notes:
+            text = _shortened(note)
+            swatch = size + gap if colour else 0
+            long = round(measure.textlength(text, font=_font(size))) + swatch
+            if x > gap and x + long > width - gap:
+                x, y = gap, y + size + gap
+            placed.append((x, y, text, colour))
+            x += long + 2 * size
+        strip = Image.new("RGB", (width, y + size + 2 * gap), DARK)
+        draw = ImageDraw.Draw(strip)
+        for x, y, text, colour in placed:
+            if colour:
+                draw.rectangle((x, y + 2, x + size, y + size + 2), fill=colour, outline=(255, 255, 255))
+            draw.text((x + (size + gap if colour else 0), y), text, fill=(255, 255, 255), font=_font(size))
+        whole = np.full((strip.height + pixels.shape[0], width, 3), DARK, np.uint8)
+        whole[: strip.height] = np.asarray(strip)
+        whole[strip.height :, : pixels.shape[1]] = pixels
+        return whole
+
+
+def _fine(points: Points) -> npt.NDArray[np.int32]:
+    """As OpenCV takes them, with fractions: its (0, 0) is the middle of the first pixel. Far outside is near enough."""
+    return np.asarray(np.clip(np.round((points - 0.5) * 2**_SHIFT), -(2**20), 2**20), np.int32)
+
+
+def _shortened(text: str) -> str:
+    """One line of printable characters; what a stranger wrote is no markup to anybody."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return plain if len(plain) <= LONGEST_TEXT else plain[: LONGEST_TEXT - 1] + "…"
+
+
+def _contrast(colour: Colour) -> Colour:
+    red, green, blue = colour
+    return (0, 0, 0) if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else (255, 255, 255)
+
+
+@cache
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)

@@ -1,0 +1,127 @@
+"""A preview picture of an item with what was found in it drawn in: for eyes and reports."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from swath.operators.core.base import PIXELS, TO_SOURCE, Artifact, Item, ItemOperator, Matrix, Pixels
+from swath.operators.core.geometry import map_points, resized, scaling
+from swath.operators.image.colours import Colour, by_name
+from swath.operators.image.drawing import Canvas
+from swath.operators.image.outlines import rings_of
+from swath.schemas.columns import Column
+from swath.schemas.items import MANIFEST
+
+TINT = 0.35
+"""How much of its colour an area gets."""
+NAMES = ("label", "kind", "name", "rule", "format")
+"""Where an element of a list says what it is."""
+MOST_NOTES = 12
+"""Elements of one column that are written above the picture."""
+PLAIN = ("cell", "line")
+"""Kinds of which there are many: drawn thin, and without words."""
+
+
+class Overlay(ItemOperator):
+    """Draws columns of earlier steps into a copy of the picture, whatever they are.
+
+    Boxes with their names (`detections`, `regions`, `codes`, `fields`), lines of text, outlines (`instances`) and the
+    `class_map` of `segment` are drawn where they are; labels, shares of classes, verdicts and other values are
+    written in a strip above.
+    """
+
+    version: ClassVar[int] = 1
+
+    draw: tuple[str, ...] = ()
+    """Columns of earlier steps, those that are drawn last on top."""
+    longest_side: int = Field(default=1600, ge=64, le=16384)
+    """Pixels of the longer side; smaller pictures stay as they are."""
+    format: Literal["jpeg", "png"] = "jpeg"
+    jpeg_quality: int = Field(default=85, ge=1, le=100)
+
+    def inputs(self) -> tuple[Column, ...]:
+        own = next(column for column in MANIFEST if column.name == "item_id")
+        return (PIXELS, TO_SOURCE, own, *(Column(name, pa.null(), "Drawn into the picture") for name in self.draw))
+
+    def outputs(self) -> tuple[Column, ...]:
+        return (Column("overlay_image", pa.string(), "URI of a preview with what was found drawn in"),)
+
+    def needs_pixels(self) -> int | None:
+        return self.longest_side
+
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        shown = self.drawn(item)
+        suffix = {"jpeg": ".jpg", "png": ".png"}[self.format]
+        quality = [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality] if self.format == "jpeg" else []
+        _, content = cv2.imencode(suffix, np.ascontiguousarray(shown[..., ::-1]), quality)
+        return {"overlay_image": Artifact(content.tobytes(), suffix)}
+
+    def drawn(self, item: Item) -> Pixels:
+        """The picture, (H, W, 3) uint8."""
+        pixels: Pixels = item["pixels"]
+        scale = min(1.0, self.longest_side / max(pixels.shape))
+        size = (max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
+        small = resized(pixels, size) if scale < 1 else pixels
+        canvas = Canvas(np.array(small, np.uint8, order="C"))
+        from_source = np.linalg.inv(item["to_source"] @ scaling(pixels.shape[:2], size))
+        notes: list[tuple[str, Colour | None]] = []
+        for name in self.draw:
+            notes += _draw(canvas, name, item[name], from_source, item["item_id"])
+        return canvas.finished(notes)
+
+
+def _draw(canvas: Canvas, name: str, value: Any, from_source: Matrix, item_id: str) -> list[tuple[str, Colour | None]]:
+    """Draws one column; what has no place in the picture is returned, with its colour."""
+    if value is None:
+        return []
+    if isinstance(value, dict) and "classes" in value:
+        _draw_classes(canvas, value)
+        return []
+    if not isinstance(value, list):
+        return [(f"{name}: {_written(value)}", None)]
+    if not all(isinstance(one, dict) for one in value):
+        return [(f"{name}: {', '.join(map(_written, value)) or 'none'}", None)]
+    notes: list[tuple[str, Colour | None]] = []
+    for one in value:
+        if "box" in one:
+            if one.get("item_id") in (None, item_id) and one["box"]:
+                _draw_thing(canvas, one, from_source)
+        elif "fraction" in one:
+            notes.append((f"{one['label']} {100 * one['fraction']:.1f} %", by_name(one["label"])))
+        elif "score" in one:
+            notes.append((f"{one['label']} {one['score']:.2f}", None))
+    return notes[:MOST_NOTES]
+
+
+def _draw_thing(canvas: Canvas, thing: dict[str, Any], from_source: Matrix) -> None:
+    kind = next((str(thing[name]) for name in NAMES if thing.get(name) is not None), "line")
+    colour = by_name("field" if "failed_checks" in thing else kind)
+    x_min, y_min, x_max, y_max = (thing["box"][side] for side in ("x_min", "y_min", "x_max", "y_max"))
+    corners = map_points(from_source, [(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max)])
+    rings = [map_points(from_source, ring) for ring in rings_of(thing.get("outline") or "")]
+    score = thing.get("score", thing.get("confidence"))
+    if rings:
+        canvas.rings(rings, colour, TINT)
+    else:
+        canvas.box(corners, colour, thin=kind in PLAIN)
+    if kind in PLAIN or (rings and score is None):
+        return
+    words = [kind, thing.get("state"), thing.get("value") and f"= {thing['value']}", score and f"{score:.2f}"]
+    canvas.caption(corners, " ".join(str(one) for one in words if one), colour)
+
+
+def _draw_classes(canvas: Canvas, class_map: dict[str, Any]) -> None:
+    height, width = canvas.pixels.shape[:2]
+    classes = cv2.resize(class_map["classes"], (width, height), interpolation=cv2.INTER_NEAREST)
+    for index, colour in enumerate(class_map["colours"]):
+        if colour != (0, 0, 0):
+            canvas.area(classes == index, colour, TINT)
+
+
+def _written(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,102 @@
+"""What is drawn stands where it was found, in colours that stay with their class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from tests.operators.kit import field_picture, item, minimal, png, through
+
+from swath.operators.core.base import Artifact, Pixels
+from swath.operators.core.geometry import IDENTITY, orient
+from swath.operators.image.colours import by_name
+from swath.operators.image.overlay import Overlay
+
+GREY = np.full((200, 300, 3), 128, np.uint8)
+BOX = {"x_min": 40.0, "y_min": 60.0, "x_max": 140.0, "y_max": 150.0}
+
+
+def drawn(pixels: Pixels = GREY, to_source: np.ndarray = IDENTITY, longest_side: int = 1600, **columns: Any) -> Pixels:
+    operator = Overlay(draw=tuple(columns), longest_side=longest_side)
+    return operator.drawn({"pixels": pixels, "to_source": to_source, "item_id": "i", **columns})
+
+
+def changed(picture: Pixels) -> np.ndarray:
+    return (picture != 128).any(axis=2)
+
+
+def test_nothing_to_draw_is_the_picture_no_larger_than_asked() -> None:
+    pixels = field_picture()
+    np.testing.assert_array_equal(drawn(pixels, detections=[], text=None), pixels)
+    assert drawn(pixels, longest_side=100).shape == (75, 100, 3)
+    assert not changed(drawn(detections=None)).any()
+
+
+def test_a_box_is_drawn_where_it_is_however_the_picture_was_turned_and_shrunk() -> None:
+    for turn in (1, 3, 6, 8):
+        upright, to_source = orient(GREY, turn)
+        half = upright[::2, ::2]
+        found = [{"label": "cow", "score": 0.9, "box": BOX}]
+        picture = drawn(half, to_source @ np.diag([2.0, 2.0, 1.0]), detections=found)
+        edge = np.zeros((200, 300), np.uint8)
+        cv2.rectangle(edge, (40, 60), (140, 150), 1, 1)
+        rows, columns = np.nonzero(orient(np.dstack([edge] * 3), turn)[0][..., 0])
+        assert changed(picture)[rows // 2, columns // 2].mean() > 0.95
+        assert (picture == by_name("cow")).all(axis=2).sum() > 100
+    assert not changed(drawn(detections=[{"label": "cow", "score": 0.9, "box": BOX}]))[80:130, 60:120].any()
+
+
+def test_outlines_are_tinted_with_their_holes_left_out() -> None:
+    outline = "MULTIPOLYGON (((40.0 60.0, 140.0 60.0, 140.0 150.0, 40.0 150.0, 40.0 60.0), "
+    outline += "(70.0 90.0, 110.0 90.0, 110.0 120.0, 70.0 120.0, 70.0 90.0)))"
+    thing = {"label": "roof", "score": None, "box": BOX, "outline": outline}
+    picture = changed(drawn(instances=[thing]))
+    assert picture[65:85, 45:135].all()
+    assert not picture[95:115, 75:105].any()
+    assert not picture[:55].any()
+
+
+def test_a_class_map_is_tinted_in_its_colours_and_the_background_is_left() -> None:
+    classes = np.zeros((200, 300), np.uint16)
+    classes[50:100, 100:200] = 1
+    picture = drawn(class_map={"classes": classes, "colours": [(0, 0, 0), (255, 0, 0)]})
+    assert changed(picture)[50:100, 100:200].all()
+    assert changed(picture).sum() == 50 * 100
+    assert picture[60, 150, 0] > picture[60, 150, 1]
+
+
+def test_what_has_no_place_is_written_above() -> None:
+    labels = [{"label": "meadow", "score": 0.8}]
+    shares = [{"label": "grass", "fraction": 0.5, "pixels": 3, "area_m2": None}]
+    values = {"quality_verdict": "poor", "quality_reasons": ["dark", "blurred"], "sharpness": 0.123456}
+    picture = drawn(labels=labels, segments=shares, **values)
+    strip = picture[:-200]
+    assert strip.shape[0] > 20
+    assert (strip == by_name("grass")).all(axis=2).sum() > 50
+    np.testing.assert_array_equal(picture[-200:], GREY)
+    strange = drawn(text="\x00\u202e" + "long " * 900)
+    assert strange.shape[0] < 300
+
+
+def test_fields_of_other_pages_are_not_drawn_on_this_one() -> None:
+    field = {"name": "total", "value": "12.00", "confidence": 0.9, "failed_checks": [], "box": BOX}
+    assert changed(drawn(fields=[{**field, "item_id": "i"}])).any()
+    assert not changed(drawn(fields=[{**field, "item_id": "another"}, {**field, "item_id": "i", "box": None}])).any()
+
+
+def test_it_is_kept_beside_the_table_for_whatever_a_pipeline_found() -> None:
+    kept: dict[str, bytes] = {}
+
+    def store(row: dict[str, Any], name: str, artifact: Artifact) -> str:
+        kept[name + artifact.suffix] = artifact.content
+        return f"kept://{name}"
+
+    steps = [minimal("decode"), minimal("detect"), minimal("segment")]
+    overlay = Overlay(draw=("class_map", "class_areas", "detections"))
+    (row,) = through([item(0, png(field_picture()))], *steps, overlay, store=store)
+    assert (row["status"], row["overlay_image"]) == ("ok", "kept://overlay")
+    assert "class_map" not in row
+    assert {"segment.png", "overlay.jpg"} == set(kept)
+    picture = cv2.imdecode(np.frombuffer(kept["overlay.jpg"], np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[1] == 320
