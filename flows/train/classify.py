@@ -30,7 +30,7 @@ SMOOTHING = 0.05
 class Classification:
     """Whole pictures, a class each."""
 
-    best = "val_loss"
+    best = "cross_entropy"
     best_is: Literal["highest", "lowest"] = "lowest"
     rate = RATE
 
@@ -70,7 +70,7 @@ class Classification:
         logits = self._held_out(module)
         counts = confusion(self.truth, logits.argmax(axis=1), len(self.labelled.classes))
         loss = negative_log_likelihood(logits, self.truth, 1.0)
-        return {"val_loss": loss, "accuracy": accuracy(counts), "f1": mean(f1(counts))}
+        return {"cross_entropy": loss, "accuracy": accuracy(counts), "f1": mean(f1(counts))}
 
     def finish(self, module: torch.nn.Module) -> tuple[ModelInfo, Figures, list[Row]]:
         logits = self._held_out(module)
@@ -78,7 +78,7 @@ class Classification:
         counts = confusion(self.truth, logits.argmax(axis=1), len(self.labelled.classes))
         scores = f1(counts)
         figures = {"accuracy": accuracy(counts), "f1": mean(scores),
-                   "log_loss": negative_log_likelihood(logits, self.truth, temperature)}  # fmt: skip
+                   "cross_entropy": negative_log_likelihood(logits, self.truth, temperature)}  # fmt: skip
         rows: list[Row] = [
             {"class": name, "held out": int(counts[at].sum()), "right": int(counts[at, at]), "F1": float(scores[at])}
             for at, name in enumerate(self.labelled.classes)

@@ -249,7 +249,7 @@ def _segmenter(model: str, classes: Sequence[str]) -> Callable[[Any], npt.NDArra
     trained_here = Path(file.path.parent, FILE).is_file() and file.info.architecture not in OURS
     side = file.info.size if trained_here else None  # torchvision's have learnt at the scale that pictures have
     run = _operator("segment", model, classes, mask="none", slice=side)
-    return lambda picture: np.asarray(ours[run([picture])[0]], np.int64)
+    return lambda picture: np.asarray(ours[run([picture])[0]["classes"]], np.int64)
 
 
 def _found(rows: Any, classes: Sequence[str]) -> Any:
@@ -289,7 +289,9 @@ def _parts(view: View, views: int) -> list[tuple[int, int, int, int]]:
 
 
 def _units(units: int, views: int) -> str:
-    return f"{units:,} pictures" if units == views else f"{units:,} parts of {views:,} pictures, which are no strangers"
+    return (
+        f"{units:,} pictures" if units == views else f"{units:,} parts of {views:,} picture{'s' if views > 1 else ''}"
+    )
 
 
 def _class(view: View) -> int:

@@ -5,30 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from swath.flows.train.card import title
+
 Line = Mapping[str, float]
 """Step, loss and figures of one evaluation."""
-WIDTH, HEIGHT, LEFT, TOP, BETWEEN, RIGHT = 640, 180, 70, 52, 64, 150
+WIDTH, HEIGHT, LEFT, TOP, BETWEEN, RIGHT = 640, 180, 70, 52, 64, 210
+LOSSES = {"loss": "training", "cross_entropy": "held out, cross entropy"}
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b")
 TICKS = 4
 
 
-def curves(title: str, lines: Sequence[Line], kept: int, baselines: Mapping[str, float], best: str) -> str:
+def curves(heading: str, lines: Sequence[Line], kept: int, baselines: Mapping[str, float], best: str) -> str:
     """The picture: losses above, figures of the held-out pictures below, a mark at the step whose weights are kept, and
     dashed what the best of the `baselines` reaches of the figure `best`."""
-    losses = {name: _points(lines, name) for name in ("loss", "val_loss") if any(name in line for line in lines)}
-    others = sorted({name for line in lines for name in line} - {*losses, "step", "seconds", "learning_rate"})
-    panels = [("loss", losses), ("figures of what was held out", {name: _points(lines, name) for name in others})]
+    there = {name for line in lines for name in line}
+    losses = {said: _points(lines, name) for name, said in LOSSES.items() if name in there}
+    others = sorted(there - {*LOSSES, "step", "seconds", "learning_rate"})
+    panels = [("loss", losses), ("figures of what was held out", {title(one): _points(lines, one) for one in others})]
     height = TOP + len(panels) * (HEIGHT + BETWEEN)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + RIGHT}" height="{height}" '
         'font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{LEFT}" y="20" font-size="15">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="20" font-size="15">{escape(heading)}</text>',
     ]
     level = max(baselines.values(), default=None)
     for number, (name, drawn) in enumerate(panels):
         mark = level if number and best in others else None
-        parts += _panel(name, drawn, TOP + number * (HEIGHT + BETWEEN), kept, mark)
+        parts += _panel(name, drawn, TOP + number * (HEIGHT + BETWEEN), kept, mark, title(best))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -37,7 +41,7 @@ def _points(lines: Sequence[Line], name: str) -> list[tuple[float, float]]:
 
 
 def _panel(
-    title: str, drawn: Mapping[str, list[tuple[float, float]]], top: float, kept: int, level: float | None
+    heading: str, drawn: Mapping[str, list[tuple[float, float]]], top: float, kept: int, level: float | None, best: str
 ) -> list[str]:
     points = [point for line in drawn.values() for point in line]
     last, high = max((x for x, _ in points), default=1) or 1, _round_up(max((y for _, y in points), default=1))
@@ -48,7 +52,7 @@ def _panel(
     def y_of(value: float) -> float:
         return top + HEIGHT * (1 - min(value / high, 1))
 
-    parts = [f'<text x="{LEFT}" y="{top - 8}" font-weight="bold">{escape(title)}</text>']
+    parts = [f'<text x="{LEFT}" y="{top - 8}" font-weight="bold">{escape(heading)}</text>']
     for tick in range(TICKS + 1):
         value, step = high * tick / TICKS, last * tick / TICKS
         parts += [
@@ -62,13 +66,13 @@ def _panel(
     names: list[tuple[float, str, str]] = []
     if level is not None:
         parts.append(_dashed(LEFT, y_of(level), LEFT + WIDTH, y_of(level), "#555"))
-        names.append((y_of(level), "best without training", "#555"))
+        names.append((y_of(level), f"{best} without training", "#555"))
     for number, (name, line) in enumerate(drawn.items()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
         if line:
-            names.append((y_of(line[-1][1]), f"{name.replace('_', ' ')} {line[-1][1]:.3g}", colour))
+            names.append((y_of(line[-1][1]), f"{name} {line[-1][1]:.3g}", colour))
     below = top - 12.0
     for y, name, colour in sorted(names):  # each beside the end of its line, none on another
         below = max(y + 4, below + 15)

@@ -69,7 +69,7 @@ class Segmentation:
 
     def evaluate(self, module: torch.nn.Module) -> Figures:
         counts, loss = self._held_out(module)
-        return {"val_loss": loss, "iou": mean(iou(counts)), "accuracy": accuracy(counts)}
+        return {"cross_entropy": loss, "iou": mean(iou(counts)), "accuracy": accuracy(counts)}
 
     def finish(self, module: torch.nn.Module) -> tuple[ModelInfo, Figures, list[Row]]:
         counts, _ = self._held_out(module)

@@ -204,7 +204,7 @@ def _counted(task: Task, watch: Watch) -> Callable[[int], Any]:
 
 def _headline(task: Task) -> str:
     """The figure to compare with what needs no training."""
-    return "accuracy" if task.best == "val_loss" else task.best
+    return "accuracy" if task.best == "cross_entropy" else task.best
 
 
 def _write_card(job: Job, seen: Seen, task: Task, outcome: Outcome) -> None:
