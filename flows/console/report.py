@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -11,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
+
+from swath.flows.run.timing import StageTime, advice, stage_times
 
 if TYPE_CHECKING:
     from swath.flows.run.records import Record
@@ -195,11 +198,35 @@ def print_record(console: Console, record: Record) -> None:
     grid.add_row("took", human_seconds(record.seconds) + rate)
     if record.items and record.phases:
         _add(grid, console, "", [f"{name} {human_seconds(spent)}" for name, spent in record.phases.items()])
-    if record.items and record.operators:
+    times = stage_times(record.stages)
+    if record.items and record.operators and not times:
         busiest = sorted(record.operators.items(), key=lambda one: -one[1])[:BUSIEST]
         spent = [f"{name} {human_seconds(seconds)}" for name, seconds in busiest]
         _add(grid, console, "operators", [*spent, "[dim]all workers together[/]"])
     show(console, grid)
+    if times:
+        console.print()
+        show(console, _timing(times, record))
+    if said := advice(times, record.operators):
+        console.print(f"[dim]limit[/]  {escape(said)}", soft_wrap=True)
+
+
+def _timing(times: Sequence[StageTime], record: Record) -> Table:
+    """What the stages' workers did with their time, and how fast each step goes in one of them."""
+    table = listing("stage", "items/s", "work", "store", "no input", "no room after", right=("items/s",))
+    for one in times:
+        workers = f" [dim]x{one.workers}[/]" if one.workers > 1 else ""
+        shares = (one.work, one.store, one.waiting_for_input, one.waiting_for_downstream)
+        table.add_row(escape(one.name) + workers, _per_second(one.rate), *(f"{share:.0%}" for share in shares))
+        for step in one.name.split(" + "):
+            if (seconds := record.operators.get(step)) and one.name != step:
+                share = seconds / (one.work * one.seconds)
+                table.add_row(f"  {escape(step)}", _per_second(one.items / seconds), f"{share:.0%}", style="dim")
+    return table
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:,.2g}" if rate < 1 else f"{rate:,.1f}"
 
 
 def left_out(kinds: dict[str, int]) -> str:
@@ -212,6 +239,7 @@ def record_json(record: Record) -> dict[str, Any]:
     told = record.model_dump(mode="json", exclude={"request"})
     for name, stage in told["stages"].items():
         stage["seconds"] = round(sum(record.operators.get(step, 0.0) for step in name.split(" + ")), 4)
+    told["advice"] = advice(stage_times(record.stages), record.operators)
     return told
 
 

@@ -12,6 +12,7 @@ from swath.flows.run.plan import ALL, Outdated, Plan, Wave
 from swath.flows.run.records import Record
 from swath.flows.run.reporter import Reporter
 from swath.flows.work import engine
+from swath.flows.work.clock import Spent
 from swath.flows.work.inprocess import execute_here
 from swath.flows.work.place import place, without_ray
 from swath.flows.work.stages import Pool, fuse
@@ -41,8 +42,11 @@ class Execution:
     def run(self, rows: str, reporter: Reporter, join_ray: Callable[[], None]) -> None:
         """Stages the rows of all parts below a URI; what is staged already is not done again."""
 
-        def watch(stage: str, items: int, rejects: int) -> None:
-            self.record.stages[stage]["items"] += items
+        def watch(stage: str, items: int, rejects: int, spent: Spent) -> None:
+            told = self.record.stages[stage]
+            told["items"] += items
+            for kind, seconds in spent.items():
+                told[f"{kind}_seconds"] = round(told.get(f"{kind}_seconds", 0.0) + seconds, 4)
             reporter.advance(stage, items, rejects)
 
         address = self.record.request.ray

@@ -168,10 +168,16 @@ class RayWorker:
         return pa.concat_tables([self._one(block, batch) for block in batch.column(BLOCK).unique().to_pylist()])
 
     def _one(self, block: str, batch: pa.Table) -> pa.Table:
-        items = read_block(block) if self.stage.first else batch.filter(pc.field(BLOCK) == block).drop_columns([BLOCK])
+        clock = self.worker.clock
+        if self.stage.first:
+            with clock.at("store"):
+                items = read_block(block)
+        else:
+            items = batch.filter(pc.field(BLOCK) == block).drop_columns([BLOCK])
         rows = self.worker(items)
         if self.stage.last:
-            stage_rows(self.rows, block, rows)
+            with clock.at("store"):
+                stage_rows(self.rows, block, rows)
             result = pa.table({BLOCK: [block]})
         else:
             result = rows.append_column(BLOCK, pa.array([block] * len(rows)))
@@ -191,9 +197,9 @@ def _tally(watch: Watch | None, moved: Callable[[], None]) -> Iterator[Any]:
     done = threading.Event()
 
     def hand_on() -> None:
-        for stage, (items, rejects) in ray.get(tally.take.remote(), timeout=10).items():
+        for stage, update in ray.get(tally.take.remote(), timeout=10).items():
             moved()
-            watch(stage, items, rejects)
+            watch(stage, *update)
 
     def poll() -> None:
         while not done.wait(POLL_SECONDS):

@@ -17,4 +17,7 @@ def execute_here(work: Work, watch: Watch | None = None, *, apart: bool = False)
         table = read_block(block)
         for worker in workers:
             table = worker(table)
-        stage_rows(work.rows, block, table)
+        with workers[-1].clock.at("store"):
+            stage_rows(work.rows, block, table)
+        for worker in workers:
+            worker.done()

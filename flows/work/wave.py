@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from swath.flows.work.clock import Spent
 from swath.flows.work.stages import Pool
 from swath.flows.work.worker import Context
 from swath.infra import parquet_files, storage
 
-Watch = Callable[[str, int, int], None]
-"""Told (stage, items, rejects) since the last call."""
+Watch = Callable[[str, int, int, Spent], None]
+"""Told (stage, items, rejects, seconds spent) since the last call."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from swath.flows.work.apart import Recipe, run_apart
 from swath.flows.work.artifacts import Keeper
+from swath.flows.work.clock import Clock, Spent
 from swath.flows.work.journal import LOADING, RESTING, Watched, resident_bytes, resting
 from swath.flows.work.threads import limit_threads
 from swath.infra import storage
@@ -31,8 +32,8 @@ STARTS = 5
 """How often a stage's workers may die while loading before the run stops; Ray would start them for ever."""
 RESTS = 5
 """How often they may die between the items of one block, none of which can then be left out of it."""
-Progress = Callable[[str, int, int], None]
-"""Told (stage, items, rejects) since the last call."""
+Progress = Callable[[str, int, int, Spent], None]
+"""Told (stage, items, rejects, seconds spent) since the last call."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class StageWorker:
         self.suspects = suspects_of(stage, context)
         self.watch: Watched | None = None
         self.journal: Journal = NoJournal()
+        self.clock = Clock()
+        self._finished: tuple[int, int] = 0, 0
         self._blocks = 0
         if watched:
             self.watch = Watched(self.suspects, context.limits.seconds, context.limits.memory_bytes)
@@ -98,6 +101,7 @@ class StageWorker:
         except BaseException:
             self.close()
             raise
+        self.clock.take()  # from now on it can be given work
 
     def _loaded(self) -> list[Chain]:
         """The stage's operators, ready to work unless each item gets a process of its own."""
@@ -105,7 +109,7 @@ class StageWorker:
             self._check_starts()
             self.watch.slot.load()
         links = self.stage.links
-        keeper = Keeper(self.context.artifacts, self.context.fingerprints, self.journal)
+        keeper = Keeper(self.context.artifacts, self.context.fingerprints, self.journal, self.clock)
         cut = next((i for i, link in enumerate(links) if link.of_objects), len(links))
         # An object's operator sees all its items at once, so it runs when the items themselves are through.
         chains = [Chain(part, self.journal, keeper) for part in (links[:cut], links[cut:]) if part]
@@ -125,6 +129,10 @@ class StageWorker:
         return chains
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        with self.clock.at("work"):
+            return self._through(block)
+
+    def _through(self, block: pa.Table) -> pa.Table:
         suspects: frozenset[str] = frozenset()
         if self.watch:
             self.watch.ensure()
@@ -143,14 +151,15 @@ class StageWorker:
             finished = [finish(row, self.context) for row in finished]
         result = to_table(finished, self.context.columns) if self.stage.last else _packed(finished)
         self._blocks += 1
-        if self.progress:
-            self.progress(self.stage.name, len(finished), sum(row["status"] == Status.REJECTED for row in finished))
+        self._finished = len(finished), sum(row["status"] == Status.REJECTED for row in finished)
         return result
 
     def done(self) -> None:
         """What the last block became is where it belongs: a death from now on is none of that block's."""
         if self.watch:
             self.watch.slot.end()
+        if self.progress:
+            self.progress(self.stage.name, *self._finished, self.clock.take())
 
     def close(self) -> None:
         if self.watch:
@@ -193,7 +202,8 @@ class StageWorker:
             else:
                 self.journal.rest()  # waiting for the store is nothing an item can be blamed for
                 if uri != current:
-                    current, content = uri, next(contents)
+                    with self.clock.at("store"):
+                        current, content = uri, next(contents)
                 if isinstance(content, bytes):
                     row[BYTES.name] = content
                 elif isinstance(content, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.flows.living import LENGTH, House, pipeline
@@ -76,13 +77,13 @@ def test_what_kills_its_process_is_one_reject_and_no_more(
     }
     work = make_work(tmp_path / "run", draw(tmp_path / "in", 8), ["decode", poison], 1, memory_bytes=600 << 20)
     assert len(work.pools) == stages
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Any, ...]] = []
     execute_here(work, lambda *update: told.append(update), apart=True)
     rows = staged(work)
     assert len(rows) == len({row["item_id"] for row in rows}) == 8
     reasons = {"0001": "crashed", "0002": "crashed", "0005": "out_of_memory", "0006": "operator_error"}
     assert rejects(rows) == reasons
-    assert sum(items for _, items, _ in told) == 8 * stages
+    assert sum(items for _, items, *_ in told) == 8 * stages
 
 
 def test_operators_that_cannot_load_stop_the_run_in_their_own_words(
