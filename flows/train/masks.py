@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -135,7 +134,6 @@ def decode_runs(counts: str) -> tuple[int, ...]:
     return tuple(runs)
 
 
-@lru_cache(maxsize=4)
 def _levels(uri: str) -> npt.NDArray[Any]:
     """(H, W) levels as they are stored: grey ones of any depth, colours as 0xrrggbb."""
     data = content(uri)

@@ -15,7 +15,7 @@ import numpy as np
 from swath.flows.train.data import Boxes, Labelled, Sample, content, pictures_below, require, some, stem
 from swath.flows.train.masks import MaskFile, levels_of, names_of
 from swath.infra import storage
-from swath.schemas.errors import ConfigurationError, SourceError
+from swath.schemas.errors import ConfigurationError, QueryError, SourceError
 
 BOX_COLUMNS = ("image_path", "xmin", "ymin", "xmax", "ymax", "label")
 
@@ -108,7 +108,14 @@ def published(warehouse: str, pipeline: str, label: str, decided: bool) -> Label
         f"SELECT CAST({label} AS VARCHAR) AS label, source_uri, page, object_id FROM {quoted(pipeline)}.items "
         f"WHERE status = 'ok' AND ({label}) IS NOT NULL{only} ORDER BY source_uri, page"
     )
-    rows = sql(warehouse, query).read_all().to_pylist()
+    try:
+        rows = sql(warehouse, query).read_all().to_pylist()
+    except QueryError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigurationError(
+            f"the label {label!r} cannot be read from {pipeline}.items ({reason}); `swath describe {pipeline}.items` "
+            "lists the columns"
+        ) from None
     whose = f"{label} of {pipeline} in {warehouse}" + (", as people decided" if decided else "")
     require(
         bool(rows),
