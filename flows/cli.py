@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from swath.flows.ask.cli import app as ask
 from swath.flows.backfill.cli import app as backfill
 from swath.flows.console.command import (
     busy,
@@ -51,6 +52,7 @@ app = typer.Typer(
 app.add_typer(review, name="review")
 app.add_typer(train, name="train")
 app.add_typer(models, name="models")
+app.add_typer(ask)
 app.add_typer(history)
 app.add_typer(backfill)
 app.add_typer(upkeep)

@@ -19,6 +19,8 @@ LABELS = list_of(
     Column("label", pa.string(), "Class name"),
     Column("score", pa.float32(), "Probability of the class, 0 to 1"),
 )
+EMBEDDING = pa.list_(pa.float32())
+"""A vector of length 1. Iceberg knows no half precision: its values are those of float16, kept in float32."""
 SEGMENTS = list_of(
     Column("label", pa.string(), "Class name"),
     Column("fraction", pa.float32(), "Share of the valid picture that the class covers, 0 to 1"),

@@ -8,9 +8,21 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from swath.schemas.columns import Column, doc_and_unit
+from swath.schemas.duplicates import DUPLICATES, duplicates_sql
 from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT, Status
 from swath.schemas.sql import literal, quoted, shape, sql_type
-from swath.schemas.types import CODES, DETECTIONS, FIELDS, INSTANCES, LABELS, LINES, MATCHES, REGIONS, SEGMENTS
+from swath.schemas.types import (
+    CODES,
+    DETECTIONS,
+    EMBEDDING,
+    FIELDS,
+    INSTANCES,
+    LABELS,
+    LINES,
+    MATCHES,
+    REGIONS,
+    SEGMENTS,
+)
 
 TABLE = "{table}"
 """Stands in a view's SQL for the relation it reads."""
@@ -52,6 +64,11 @@ _DETECTION = Column("detection", pa.int32(), "Position of the detection in the i
 _INSTANCE = Column("instance", pa.int32(), "Position of the instance in the item, from 1; its value in the mask")
 _REGION = Column("region", pa.int32(), "Position of the region in the item, from 1")
 _CODE = Column("code", pa.int32(), "Position of the code in the item, from 1")
+_OTHER = tuple(replace(_OURS[name], name=f"other_{name}") for name in ("item_id", "source_uri", "page"))
+_ALIKE = (
+    Column("differing_bits", pa.int32(), "Bits of 64 in which their perceptual hashes differ; 0 to 8", "bits"),
+    Column("similarity", pa.float32(), "Cosine of their embeddings, -1 to 1; null where a step made none"),
+)
 _WORD = Column("word", pa.int32(), "Position of the word in its line, from 1")
 
 
@@ -156,7 +173,8 @@ def views(schema: pa.Schema, steps: Mapping[str, str]) -> list[View]:
     column's own name where it is missing). All views exist for every table, empty where it has no such column.
     """
     flats = (_flat(flat, schema, steps) for flat in _FLAT)
-    return [_items(schema), *flats, _fields(schema, steps), _documents(schema), _rejects(), _stored(schema)]
+    rest = (_duplicates(schema), _rejects(), _stored(schema))
+    return [_items(schema), *flats, _fields(schema, steps), _documents(schema), *rest]
 
 
 def _items(schema: pa.Schema) -> View:
@@ -278,6 +296,16 @@ def _documents(schema: pa.Schema) -> View:
     counts = ("line_items", "failed_checks")
     chosen = ", ".join(f"coalesce({c.name}, 0) AS {c.name}" if c.name in counts else quoted(c.name) for c in columns)
     return View("documents", doc, columns, f"SELECT {chosen} FROM ({pages}) LEFT JOIN ({fields}) USING (object_id)")
+
+
+def _duplicates(schema: pa.Schema) -> View:
+    columns = (*PLACE, *_OTHER, *_ALIKE)
+    hashes = [f.name for f in schema if f"_{f.name}".endswith("_phash") and shape(f.type) == "string"]
+    if not hashes:
+        return _nothing("duplicates", DUPLICATES, columns)
+    vectors = [f.name for f in schema if f"_{f.name}".endswith("_embedding") and shape(f.type) == shape(EMBEDDING)]
+    sql = duplicates_sql(TABLE, [column.name for column in PLACE], hashes[0], vectors[0] if vectors else None)
+    return View("duplicates", DUPLICATES, columns, sql)
 
 
 def _rejects() -> View:

@@ -6,5 +6,6 @@ OURS = {
     "swath.unet": "unet:UNet",
     "swath.centers": "centers:Centers",
     "swath.image_kind": "image_kind:ImageKind",
+    "swath.headless": "headless:Headless",
 }
 """From the name in `ModelInfo.architecture` to module and class, whose constructor takes `ModelInfo.arguments`."""

@@ -1,0 +1,35 @@
+"""`swath similar`: what looks like something. Only what `--help` needs is imported at the top."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swath.flows.console.command import busy
+from swath.flows.console.options import HOUSE, Json, Warehouse, examples
+
+app = typer.Typer(rich_markup_mode="rich")
+
+
+@app.command(
+    epilog=examples(
+        "swath similar photos/0001.jpg",
+        "swath similar s3://shop/2026/0001.jpg -k 20 --pipeline photos",
+        "swath similar a-file-that-is-in-no-table.jpg --json",
+    )
+)
+def similar(
+    uri: Annotated[str, typer.Argument(help="An item of the table by its URI or id, or any file.")],
+    count: Annotated[int, typer.Option("-k", "--count", min=1, help="How many.")] = 10,
+    pipeline: Annotated[str | None, typer.Option(help="Whose table; needed where there are several.")] = None,
+    warehouse: Warehouse = HOUSE,
+    as_json: Json = False,
+) -> None:
+    """List the items that look most like one: by embeddings where a step `embed` made some, else by perceptual hash."""
+    from swath.flows.ask.results import write_result
+    from swath.flows.ask.similar import similar as look
+
+    with busy("comparing"):
+        found = look(warehouse, uri, count, pipeline)
+    write_result(found, "json" if as_json else "table")
