@@ -15,9 +15,15 @@ from swath.operators.core.base import Pixels
 from swath.operators.image.colours import Colour
 
 Points = npt.NDArray[np.float64]
+Rectangle = tuple[float, float, float, float]
+"""x_min, y_min, x_max, y_max"""
 LONGEST_TEXT = 60
 """Characters of a caption that are shown."""
 DARK: Colour = (32, 32, 36)
+Note = tuple[str, Colour | None]
+"""What is written above the picture, beside a sample of its colour."""
+COVERED = 0.25
+"""Share of a caption, or of another box, that may lie on the other."""
 _SHIFT = 4
 """Bits of a pixel's fraction that OpenCV draws with."""
 
@@ -27,7 +33,9 @@ class Canvas:
     """A picture that is drawn on; shapes at once, words at the end, above all shapes."""
 
     pixels: Pixels
-    words: list[tuple[Points, str, Colour]] = field(default_factory=list)
+    boxes: list[Rectangle] = field(default_factory=list)
+    words: list[tuple[Rectangle, str, str, Colour]] = field(default_factory=list)
+    """Box, name, what is said beside the name, colour."""
 
     @property
     def weight(self) -> int:
@@ -65,50 +73,60 @@ class Canvas:
         cv2.polylines(self.pixels, [_fine(ring) for ring in rings], True, colour, self.weight, cv2.LINE_AA, _SHIFT)
 
     def box(self, corners: Points, colour: Colour, thin: bool = False) -> None:
-        """(4, 2) corners, clockwise from the upper left."""
+        """(4, 2) corners, clockwise from the upper left. Small ones are drawn thin, too."""
+        x_min, y_min, x_max, y_max = _around(corners)
+        self.boxes.append((x_min, y_min, x_max, y_max))
+        thin = thin or min(x_max - x_min, y_max - y_min) < 2.5 * self.letters
         weight = self.weight if thin else 2 * self.weight
         if not thin:
             cv2.polylines(self.pixels, [_fine(corners)], True, (0, 0, 0), weight + 2, cv2.LINE_AA, _SHIFT)
         cv2.polylines(self.pixels, [_fine(corners)], True, colour, weight, cv2.LINE_AA, _SHIFT)
 
-    def caption(self, corners: Points, words: str, colour: Colour) -> None:
+    def caption(self, corners: Points, name: str, more: str, colour: Colour) -> None:
         """What is written at a box."""
-        self.words.append((corners, words, colour))
+        self.words.append((_around(corners), name, more, colour))
 
-    def finished(self, notes: Sequence[tuple[str, Colour | None]] = ()) -> Pixels:
-        """With the captions of boxes, those that would cover another left out; and notes in a strip above."""
+    def finished(self, notes: Sequence[Note] = ()) -> Pixels:
+        """With the captions of boxes, and notes in a strip above: there are also the names of captions that would
+        cover what is drawn."""
         from PIL import Image, ImageDraw
 
         picture = Image.fromarray(self.pixels)
         draw = ImageDraw.Draw(picture)
-        taken: list[tuple[float, float, float, float]] = []
-        for corners, caption, colour in self.words:
-            text = _shortened(caption)
+        taken: list[Rectangle] = []
+        missing: dict[str, Colour] = {}
+        for box, name, more, colour in self.words:
+            text = _shortened(f"{name} {more}")
             left, top, right, bottom = draw.textbbox((0, 0), text, font=_font(self.letters))
-            place = self._place(corners, right - left + 6, bottom - top + 6, taken)
-            if place:
-                taken.append(place)
-                draw.rectangle(place, fill=colour)
-                at = (place[0] + 3 - left, place[1] + 3 - top)
-                draw.text(at, text, fill=_contrast(colour), font=_font(self.letters))
-        return self._with_notes(np.asarray(picture, np.uint8), notes)
+            place = self._place(box, right - left + 6, bottom - top + 6, taken)
+            if place is None:
+                missing[name] = colour
+                continue
+            taken.append(place)
+            draw.rectangle(place, fill=colour)
+            at = (place[0] + 3 - left, place[1] + 3 - top)
+            draw.text(at, text, fill=_contrast(colour), font=_font(self.letters))
+        known = {note for note, _ in notes}
+        legend = [(name, colour) for name, colour in missing.items() if name not in known]
+        return self._with_notes(np.asarray(picture, np.uint8), [*notes, *legend])
 
-    def _place(
-        self, corners: Points, width: float, height: float, taken: Sequence[tuple[float, float, float, float]]
-    ) -> tuple[float, float, float, float] | None:
-        """Where a caption can stand: above its box, in it, or below."""
-        (x_min, y_min), (_, y_max) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    def _place(self, box: Rectangle, width: float, height: float, taken: Sequence[Rectangle]) -> Rectangle | None:
+        """Where a caption can stand: above its box, below it, or in it where it is large enough for that."""
         tall, wide = self.pixels.shape[:2]
-        left = min(max(0.0, x_min - self.weight), wide - width)
-        for top in (y_min - height - self.weight, y_min, y_max + self.weight, y_max - height):
-            free = all(
-                left >= one[2] or left + width <= one[0] or top >= one[3] or top + height <= one[1] for one in taken
-            )
-            if left >= 0 and 0 <= top <= tall - height and free:
-                return left, top, left + width, top + height
+        boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
+        sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        others = (boxes[:, :2] > box[:2]).any(axis=1) | (boxes[:, 2:] < box[2:]).any(axis=1)  # none that holds it
+        left = min(max(0.0, box[0] - self.weight), wide - width)
+        inside = [box[1] + self.weight] if box[3] - box[1] > 4 * height and box[2] - box[0] > 1.5 * width else []
+        for top in (box[1] - height - self.weight, box[3] + self.weight, *inside):
+            place = (left, top, left + width, top + height)
+            if left >= 0 and 0 <= top <= tall - height and not _shared(place, taken).any():
+                areas = np.minimum(sizes[others], width * height)
+                if (_shared(place, boxes[others]) <= COVERED * areas).all():
+                    return place
         return None
 
-    def _with_notes(self, pixels: Pixels, notes: Sequence[tuple[str, Colour | None]]) -> Pixels:
+    def _with_notes(self, pixels: Pixels, notes: Sequence[Note]) -> Pixels:
         from PIL import Image, ImageDraw
 
         if not notes:
@@ -136,6 +154,18 @@ class Canvas:
         whole[: strip.height] = np.asarray(strip)
         whole[strip.height :, : pixels.shape[1]] = pixels
         return whole
+
+
+def _around(corners: Points) -> Rectangle:
+    (x_min, y_min), (x_max, y_max) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    return x_min, y_min, x_max, y_max
+
+
+def _shared(place: Rectangle, others: Sequence[Rectangle] | Points) -> Points:
+    """Areas of what a rectangle has in common with each of the others."""
+    boxes = np.array(others, np.float64).reshape(-1, 4)
+    sides = np.minimum(place[2:], boxes[:, 2:]) - np.maximum(place[:2], boxes[:, :2])
+    return np.asarray(np.clip(sides, 0, None).prod(axis=1))
 
 
 def _fine(points: Points) -> npt.NDArray[np.int32]:

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from swath.operators.core.base import PIXELS, TO_SOURCE, Artifact, Item, ItemOperator, Matrix, Pixels
 from swath.operators.core.geometry import map_points, resized, scaling
-from swath.operators.image.colours import Colour, by_name
-from swath.operators.image.drawing import Canvas
+from swath.operators.image.colours import by_name
+from swath.operators.image.drawing import Canvas, Note
 from swath.operators.image.outlines import rings_of
 from swath.schemas.columns import Column
 from swath.schemas.items import MANIFEST
@@ -69,13 +69,13 @@ class Overlay(ItemOperator):
         small = resized(pixels, size) if scale < 1 else pixels
         canvas = Canvas(np.array(small, np.uint8, order="C"))
         from_source = np.linalg.inv(item["to_source"] @ scaling(pixels.shape[:2], size))
-        notes: list[tuple[str, Colour | None]] = []
+        notes: list[Note] = []
         for name in self.draw:
             notes += _draw(canvas, name, item[name], from_source, item["item_id"])
         return canvas.finished(notes)
 
 
-def _draw(canvas: Canvas, name: str, value: Any, from_source: Matrix, item_id: str) -> list[tuple[str, Colour | None]]:
+def _draw(canvas: Canvas, name: str, value: Any, from_source: Matrix, item_id: str) -> list[Note]:
     """Draws one column; what has no place in the picture is returned, with its colour."""
     if value is None:
         return []
@@ -86,7 +86,7 @@ def _draw(canvas: Canvas, name: str, value: Any, from_source: Matrix, item_id: s
         return [(f"{name}: {_written(value)}", None)]
     if not all(isinstance(one, dict) for one in value):
         return [(f"{name}: {', '.join(map(_written, value)) or 'none'}", None)]
-    notes: list[tuple[str, Colour | None]] = []
+    notes: list[Note] = []
     for one in value:
         if "box" in one:
             if one.get("item_id") in (None, item_id) and one["box"]:
@@ -111,8 +111,8 @@ def _draw_thing(canvas: Canvas, thing: dict[str, Any], from_source: Matrix) -> N
         canvas.box(corners, colour, thin=kind in PLAIN)
     if kind in PLAIN or (rings and score is None):
         return
-    words = [kind, thing.get("state"), thing.get("value") and f"= {thing['value']}", score and f"{score:.2f}"]
-    canvas.caption(corners, " ".join(str(one) for one in words if one), colour)
+    more = [thing.get("state"), thing.get("value") and f"= {thing['value']}", score and f"{score:.2f}"]
+    canvas.caption(corners, kind, " ".join(str(one) for one in more if one), colour)
 
 
 def _draw_classes(canvas: Canvas, class_map: dict[str, Any]) -> None:

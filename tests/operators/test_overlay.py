@@ -79,6 +79,17 @@ def test_what_has_no_place_is_written_above() -> None:
     assert strange.shape[0] < 300
 
 
+def test_a_caption_covers_no_other_box_and_is_written_above_instead() -> None:
+    alone = [{"label": "cow", "score": 0.9, "box": BOX}]
+    assert drawn(detections=alone).shape == GREY.shape
+    places = [(float(x), float(y)) for x in range(120, 180, 9) for y in range(120, 180, 9)]
+    small = [{"x_min": x, "y_min": y, "x_max": x + 8, "y_max": y + 8} for x, y in places]
+    crowd = [{"label": "hen", "score": 0.9, "box": box} for box in small]
+    picture = drawn(detections=crowd)
+    assert picture.shape[0] > GREY.shape[0]
+    assert (picture[:-200] == by_name("hen")).all(axis=2).any()
+
+
 def test_fields_of_other_pages_are_not_drawn_on_this_one() -> None:
     field = {"name": "total", "value": "12.00", "confidence": 0.9, "failed_checks": [], "box": BOX}
     assert changed(drawn(fields=[{**field, "item_id": "i"}])).any()
