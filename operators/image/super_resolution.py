@@ -39,6 +39,8 @@ class Enlarger:
     info: ModelInfo
     halo: int
     """How far an output pixel sees, in pixels of what is enlarged."""
+    times: int
+    """How many times larger it makes a picture."""
 
 
 class SuperResolve(UsesModel, Transform):
@@ -49,7 +51,7 @@ class SuperResolve(UsesModel, Transform):
     model: str = SHIPPED[2]
     """`swath:super_res_x2` or `_x4`, for photos, by `scale`; `swath:super_res_text_x2` for printed text; or a file."""
     scale: Literal[2, 3, 4] = 2
-    """How many times larger; the model must be one for it."""
+    """How many times larger. A model for 2 makes 4 by being used twice."""
     tile: int = Field(default=192, ge=64, le=4096)
     """Side in pixels of what the model is given at once. Larger ones waste less on their edges and take more memory."""
     halo: int | None = Field(default=None, ge=0, le=512)
@@ -79,11 +81,9 @@ class SuperResolve(UsesModel, Transform):
         file = self.found()
         if file.info.task not in (None, "super_resolution"):
             raise ModelError(f"model {self.model!r} is one for {file.info.task}, it enlarges nothing")
-        if file.info.architecture == OURS:
-            self._must_enlarge(file, int(file.info.arguments.get("scale", 2)))
-            return
-        enlarger = self.load()
-        self._enlarged_tiles(np.full((1, self.tile, self.tile, 3), 128, np.uint8), enlarger)
+        self._times(file)
+        if file.info.architecture != OURS:
+            self._tile_outputs(np.full((1, self.tile, self.tile, 3), 128, np.uint8), self.load())
 
     def load(self) -> Enlarger:
         file = self.found()
@@ -94,7 +94,7 @@ class SuperResolve(UsesModel, Transform):
             halo = halo_of(file.info.arguments)
         if self.tile <= 2 * halo:
             raise ModelError(f"a tile of {self.tile} pixels is nothing but halo ({halo} on each side); raise `tile`")
-        return Enlarger(self.network((self.tile, self.tile)), file.info, halo)
+        return Enlarger(self.network((self.tile, self.tile)), file.info, halo, self._times(file))
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
         pixels: Pixels = item["pixels"]
@@ -111,28 +111,36 @@ class SuperResolve(UsesModel, Transform):
         return result
 
     def enlarged(self, pixels: Pixels, model: Enlarger) -> Pixels:
-        """(H, W, 3) to (scale * H, scale * W, 3). The picture's edges are repeated outwards as far as the model sees,
-        so that it is the same whatever the tiles are."""
+        """(H, W, 3) to (scale * H, scale * W, 3)."""
+        done = 1
+        while done < self.scale:
+            pixels = self._enlarged_once(pixels, model)
+            done *= model.times
+        return pixels
+
+    def _enlarged_once(self, pixels: Pixels, model: Enlarger) -> Pixels:
+        """The picture's edges are repeated outwards as far as the model sees, so that it is the same whatever the
+        tiles are."""
         height, width = pixels.shape[:2]
-        halo, scale = model.halo, self.scale
+        halo, scale = model.halo, model.times
         fill = [(halo, max(halo, self.tile - side - halo)) for side in (height, width)]
         padded = np.pad(pixels, (*fill, (0, 0)), mode="edge")
         result = np.empty((height * scale, width * scale, 3), np.uint8)
         at_once = TILES_ON_A_CARD if self.device != "cpu" else 1
         for group in _groups(tiles(padded.shape[0], padded.shape[1], self.tile, halo), at_once):
-            outputs = self._enlarged_tiles(np.stack([padded[tile.outer] for tile in group]), model)
+            outputs = self._tile_outputs(np.stack([padded[tile.outer] for tile in group]), model)
             for tile, output in zip(group, outputs, strict=True):
                 rows, columns = (_moved(one, halo, side) for one, side in zip(tile.inner, (height, width), strict=True))
                 from_rows, from_columns = (
                     slice(there.start + halo - outer.start, there.stop + halo - outer.start)
                     for there, outer in zip((rows, columns), tile.outer, strict=True)
                 )
-                part = output[:, _times(from_rows, scale), _times(from_columns, scale)]  # (3, h, w)
-                result[_times(rows, scale), _times(columns, scale)] = _levels(part)
+                part = output[:, _scaled(from_rows, scale), _scaled(from_columns, scale)]  # (3, h, w)
+                result[_scaled(rows, scale), _scaled(columns, scale)] = _levels(part)
         return result
 
-    def _enlarged_tiles(self, given: Pixels, model: Enlarger) -> npt.NDArray[np.float32]:
-        """(N, H, W, 3) to (N, 3, scale * H, scale * W) on 0 to 1."""
+    def _tile_outputs(self, given: Pixels, model: Enlarger) -> npt.NDArray[np.float32]:
+        """(N, H, W, 3) to (N, 3, times * H, times * W) on 0 to 1."""
         images = given.astype(np.float32)
         images /= 255
         if "mean" in model.info.model_fields_set:
@@ -140,7 +148,7 @@ class SuperResolve(UsesModel, Transform):
         if "std" in model.info.model_fields_set:
             images /= np.asarray(model.info.std, np.float32)
         outputs = model.network(images)[0]
-        size = (len(given), 3, self.tile * self.scale, self.tile * self.scale)
+        size = (len(given), 3, self.tile * model.times, self.tile * model.times)
         if outputs.shape != size:
             raise ModelError(
                 f"model {self.model!r} makes {outputs.shape} of tiles of {self.tile} pixels where {size} is wanted; "
@@ -150,9 +158,14 @@ class SuperResolve(UsesModel, Transform):
             raise Reject(Reason.OPERATOR_ERROR, "the model gave levels that are no numbers for this picture")
         return outputs
 
-    def _must_enlarge(self, file: ModelFile, times: int) -> None:
-        if times != self.scale:
+    def _times(self, file: ModelFile) -> int:
+        """How many times larger the model makes a picture; raises ModelError where that is not for `scale`."""
+        if file.info.architecture != OURS:
+            return self.scale
+        times: int = file.info.arguments.get("scale", 2)
+        if times != self.scale and times**2 != self.scale:
             raise ModelError(f"model {file.name!r} enlarges {times} times; set `scale: {times}`, or name another model")
+        return times
 
 
 def _levels(part: npt.NDArray[np.float32]) -> Pixels:
@@ -167,7 +180,7 @@ def _moved(inner: slice, halo: int, side: int) -> slice:
     return slice(min(max(inner.start - halo, 0), side), min(max(inner.stop - halo, 0), side))
 
 
-def _times(part: slice, scale: int) -> slice:
+def _scaled(part: slice, scale: int) -> slice:
     return slice(part.start * scale, part.stop * scale)
 
 

@@ -64,6 +64,18 @@ def test_tile_by_tile_is_as_at_once(tmp_path: Path, shape: tuple[int, int]) -> N
     assert np.abs(whole.astype(int) - plain).max() > 10  # the network does something that could go wrong
 
 
+def test_a_model_for_two_used_twice_makes_four(tmp_path: Path) -> None:
+    model, pixels = network(tmp_path / "drawn.safetensors"), field_picture(1, 40, 50)
+    twice = SuperResolve(model=model, tile=64, scale=4)
+    twice.check()
+    once = SuperResolve(model=model, tile=64)
+    expected = enlarged(once, enlarged(once, pixels)["pixels"])["pixels"]
+    answer = enlarged(twice, pixels)
+    assert np.array_equal(answer["pixels"], expected)
+    assert answer["enlarged_times"] == 4
+    assert np.allclose(answer["to_input"] @ (200, 160, 1), (50, 40, 1))
+
+
 def test_with_less_halo_than_the_network_sees_tiles_show(tmp_path: Path) -> None:
     model = network(tmp_path / "drawn.safetensors")
     pixels = np.random.default_rng(0).integers(0, 256, (150, 210, 3), np.uint8)
@@ -102,7 +114,7 @@ def test_the_enlarged_picture_is_kept_where_asked_for(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_it_is_refused_before_the_run(tmp_path: Path) -> None:
     model = network(tmp_path / "drawn.safetensors")
     with pytest.raises(ModelError, match="set `scale: 2`"):
-        SuperResolve(model=model, scale=4).check()
+        SuperResolve(model=model, scale=3).check()
     with pytest.raises(ModelError, match="nothing but halo"):
         SuperResolve(model=model, tile=64, halo=40).load()
     other = tmp_path / "other.safetensors"
