@@ -141,6 +141,24 @@ def tiny_super_res() -> Path:
 
 
 @cache
+def tiny_denoiser() -> Path:
+    """Weights that change a little of every picture."""
+    import torch
+
+    from swath.operators.models.info import ModelInfo, write_weights
+    from swath.operators.models.nets.denoise import Denoise
+
+    torch.manual_seed(1)
+    arguments = {"channels": 8, "pairs": 1}
+    net = Denoise(**arguments)
+    torch.nn.init.normal_(net.tail.weight, std=0.02)
+    path = MODELS.path / "tiny_denoiser.safetensors"
+    info = ModelInfo(task="denoising", architecture="swath.denoise", arguments=arguments)
+    write_weights(path, net.state_dict(), info)
+    return path
+
+
+@cache
 def tiny_segmenter() -> Path:
     """An ONNX file whose classes are red, green and blue."""
     from tests.operators.onnx_models import brightest_channel
@@ -160,6 +178,7 @@ def minimal(op: str) -> Operator:
     """The operator with the least configuration with which it does something: a model, or what is off by default."""
     config: dict[str, dict[str, Any]] = {
         "classify": {"model": str(tiny_classifier()), "size": 32},
+        "denoise": {"model": str(tiny_denoiser()), "backend": "torch", "least_sigma": 0} if op == "denoise" else {},
         "detect": {"model": str(tiny_detector()), "classes": ("plant", "soil")},
         "segment": {"model": str(tiny_segmenter()), "classes": ("red", "green", "blue")},
         "overlay": {"draw": ("detections", "width_px"), "longest_side": 200, "format": "png"},
