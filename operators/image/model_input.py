@@ -103,10 +103,11 @@ class SeesPictures(UsesModel, ModelOperator):
         """With the size it sees, too: a worker that prepares pictures need not open the model."""
         settled = super().settled()
         size = None if self.own_scale() else self.input_size()
-        return settled.model_copy(update={"architecture": self.found().info.architecture, "size": size})
+        return settled.model_copy(update={"architecture": self._architecture(), "size": size})
 
     def _architecture(self) -> str:
-        return self.architecture or self.found().info.architecture or ""
+        """Empty where the model has no name for it."""
+        return (self.found().info.architecture or "") if self.architecture is None else self.architecture
 
     def scales_itself(self) -> bool:
         """Whether the model is one of torchvision's that take pictures of any size."""
@@ -194,9 +195,11 @@ class SeesPictures(UsesModel, ModelOperator):
         """(N, H, W, 3) as the model takes them."""
         mean = self.mean or (info.mean if "mean" in info.model_fields_set else self.usual[0])
         std = self.std or (info.std if "std" in info.model_fields_set else self.usual[1])
-        array = np.stack(images).astype(np.float32)
-        array -= np.float32(255) * np.asarray(mean, np.float32)
-        array /= np.float32(255) * np.asarray(std, np.float32)
+        levels = np.arange(256, dtype=np.float32)[None, :, None]
+        table = (levels / 255 - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+        array = np.empty((len(images), *images[0].shape), np.float32)
+        for image, normalised in zip(images, array, strict=True):
+            cv2.LUT(image, table, normalised)  # in one pass
         return array if self.channels == "rgb" else np.ascontiguousarray(array[..., ::-1])
 
 
