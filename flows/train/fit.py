@@ -59,7 +59,7 @@ class FitOptions(BaseModel):
     """Figure whose best weights are kept; None: the last ones are."""
     best_is: Literal["highest", "lowest"] = "highest"
     patience: int | None = Field(default=None, ge=1)
-    """Evaluations without a better `best` figure after which it stops."""
+    """Evaluations with a worse figure than the `best` after which it stops."""
     checkpoint_seconds: float = Field(default=60, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the processor or the card computes it faster."""
@@ -259,8 +259,8 @@ class _Run:
         if name is None or self._better(figures[name]):
             state = {key: value.detach().cpu().clone() for key, value in self.average.state_dict().items()}
             self.best, self.worse = {"step": self.step, "figures": figures, "state": state}, 0
-        else:
-            self.worse += 1
+        else:  # as good as before does not count: a detector finds nothing at all for a while
+            self.worse += figures[name] != self.best["figures"][name]
         return self.last
 
     def _better(self, value: float) -> bool:

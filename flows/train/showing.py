@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from swath.flows.console.report import listing, show
 from swath.flows.train.card import cell, duration, title
 from swath.flows.train.compare import Compared
-from swath.flows.train.fit import Fitted
+from swath.flows.train.fit import CHECKPOINT, Fitted
 from swath.flows.train.task import Row
 from swath.flows.train.train import CARD, CURVES, MODEL, Outcome, Watch
 
@@ -42,12 +43,21 @@ def watching(console: Console, steps: int, folder: Path) -> Iterator[Watch]:
             if not console.is_terminal:
                 console.print(f"step {figures['step']:>6,} of {steps:,}  {told}", soft_wrap=True)
 
-        yield Watch(
+        watch = Watch(
             looked=lambda done, of: progress.update(bar, completed=done, total=of),
             begun=begun,
             step=lambda done: progress.update(bar, completed=done),
             line=line,
         )
+        try:
+            yield watch
+        except KeyboardInterrupt:
+            there = (folder / CHECKPOINT).exists()
+            went = (
+                "--resume goes on from its last checkpoint" if there else "before its first checkpoint: nothing is kept"
+            )
+            console.print(f"interrupted; {went}", soft_wrap=True)
+            raise typer.Exit(130) from None
 
 
 def outcome(console: Console, done: Outcome, kind: str) -> None:

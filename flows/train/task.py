@@ -40,6 +40,8 @@ class Settings(BaseModel):
     workers: int = Field(default=0, ge=0)
     """Processes that decode and draw."""
     device: str | None = None
+    checkpoint_seconds: float = Field(default=60, ge=0)
+    """What is lost at most when it is interrupted."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 

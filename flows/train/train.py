@@ -158,7 +158,7 @@ def _keep(job: Job, seen: Seen, sides: Split) -> None:
         "architecture": job.architecture,
         "classes": list(job.labelled.classes),
         "pictures": hashlib.sha256("\n".join(pictures).encode()).hexdigest(),
-        **job.settings.model_dump(mode="json", exclude={"workers", "device"}),
+        **job.settings.model_dump(mode="json", exclude={"workers", "device", "checkpoint_seconds"}),
     }
     path = job.out / TRAINING
     if job.resume and path.exists():
@@ -185,6 +185,7 @@ def _fit_options(task: Task, settings: Settings) -> FitOptions:
         best=task.best,
         best_is=task.best_is,
         patience=settings.patience,
+        checkpoint_seconds=settings.checkpoint_seconds,
         precision=settings.precision,
         device=settings.device,
         seed=settings.seed,
