@@ -15,7 +15,7 @@ from swath.flows.train.fit import Figures
 from swath.flows.train.metrics import accuracy, confusion, f1, mean
 from swath.flows.train.pictures import Pictures, normalisation
 from swath.flows.train.split import Split, View
-from swath.flows.train.task import Row, Settings, Start, start
+from swath.flows.train.task import GENTLY, Row, Settings, Start, start
 from swath.operators.core.base import Pixels
 from swath.operators.models.info import ModelInfo
 
@@ -32,10 +32,10 @@ class Classification:
 
     best = "cross_entropy"
     best_is: Literal["highest", "lowest"] = "lowest"
-    rate = RATE
 
     def __init__(self, labelled: Labelled, split: Split, settings: Settings, model: str | None, named: str) -> None:
         self.labelled, self.split, self.settings = labelled, split, settings
+        self.rate = RATE if model is None else RATE * GENTLY
         size = settings.size or (None if model else SIZE)
         means, deviations = normalisation([view.looked for view in split.train])
         info = ModelInfo(

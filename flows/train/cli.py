@@ -27,7 +27,10 @@ Images = Annotated[
 ]
 From = Annotated[
     str | None,
-    typer.Option("--from", help="A model to start from: swath:NAME, torchvision:NAME[@WEIGHTS], a .safetensors path."),
+    typer.Option(
+        "--from",
+        help="A model to start from: swath:NAME, torchvision:NAME[@WEIGHTS], a .safetensors path.",
+    ),
 ]
 Architecture = Annotated[
     str | None, typer.Option(help="From random weights: a torchvision model's name, or one of ours.")
@@ -100,7 +103,7 @@ def classify(
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
-    """Fit a classifier to pictures with a class each."""
+    """Fit a classifier to pictures with a class each; it starts from swath:image_kind unless told otherwise."""
     found = _classified(data, images, table, pipeline, label, decided)
     _run(found, locals())
 
@@ -296,13 +299,16 @@ def _run(labelled: Labelled, given: dict[str, Any]) -> None:
     from swath.flows.train import showing
     from swath.flows.train.compare import compare
     from swath.flows.train.task import Settings
-    from swath.flows.train.train import Job, train
+    from swath.flows.train.train import START, Job, train
+    from swath.operators.models.reference import shipped
 
     settings = Settings(**{name: given[name] for name in Settings.model_fields if name in given})
     start = given["model"]
+    if start is None and given["architecture"] is None and START.get(labelled.kind) in shipped():
+        start = START[labelled.kind]
     if start is not None:
         store.found(start)
-    if start is not None and given["architecture"] is not None:
+    if given["model"] is not None and given["architecture"] is not None:
         raise ConfigurationError("--from brings its architecture; leave --architecture out")
     if given["compare"] is not None:
         store.found(given["compare"])  # found missing before the training, not after it

@@ -15,7 +15,7 @@ from swath.flows.train.fit import Figures
 from swath.flows.train.metrics import Matched, average_precision, best_threshold, clipped, match, mean, objects
 from swath.flows.train.pictures import Pictures, normalisation
 from swath.flows.train.split import Split
-from swath.flows.train.task import Row, Settings, Start, start
+from swath.flows.train.task import GENTLY, Row, Settings, Start, start
 from swath.operators.core.base import Pixels
 from swath.operators.image.boxes import Found, joined
 from swath.operators.image.tiles import tiles
@@ -40,10 +40,10 @@ class Detection:
 
     best = "ap50"
     best_is: Literal["highest", "lowest"] = "highest"
-    rate = RATE
 
     def __init__(self, labelled: Labelled, split: Split, settings: Settings, model: str | None, named: str) -> None:
         self.labelled, self.split, self.settings = labelled, split, settings
+        self.rate = RATE if model is None else RATE * GENTLY
         means, deviations = normalisation([view.looked for view in split.train])
         info = ModelInfo(
             task="detection", classes=labelled.classes, mean=means, std=deviations, trained_on=labelled.source

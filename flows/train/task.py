@@ -15,6 +15,8 @@ from swath.schemas.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+GENTLY = 0.3
+"""Share of the learning rate for a network that has learnt something already."""
 Row = dict[str, str | float]
 """A line of a table in the card."""
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MODEL, CARD, CURVES, TRAINING = "model.safetensors", "model.md", "curves.svg", "training.json"
 NETWORKS: dict[Kind, str] = {"classify": "mobilenet_v3_small", "segment": "swath.unet", "detect": "swath.centers"}
 """What is fitted where nobody names another."""
+START: dict[Kind, str] = {"classify": "swath:image_kind"}
+"""What is started from where nobody names a model or an architecture."""
 EVALUATIONS = 20
 
 
