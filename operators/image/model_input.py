@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -131,7 +132,7 @@ class SeesPictures(UsesModel, ModelOperator):
         if self.scales_itself():
             return None
         file = self.found()
-        fixed = onnx_size(file.path) if file.path.suffix.lower() == ".onnx" else None
+        fixed = _fixed_size(file)
         side = file.info.size or self.usual_size
         return fixed or (side, side)
 
@@ -140,7 +141,7 @@ class SeesPictures(UsesModel, ModelOperator):
         file = self.found()
         if self.size is not None and (self.scales_itself() or self.own_scale()):
             raise ModelError(f"model {self.model!r} takes pictures at their own scale; leave `size` out")
-        fixed = onnx_size(file.path) if file.path.suffix.lower() == ".onnx" else None
+        fixed = _fixed_size(file)
         if fixed and fixed != self.input_size():
             raise ModelError(f"model {self.model!r} takes pictures of {fixed[0]}x{fixed[1]}; set `size` to that")
         return file
@@ -201,6 +202,16 @@ class SeesPictures(UsesModel, ModelOperator):
         for image, normalised in zip(images, array, strict=True):
             cv2.LUT(image, table, normalised)  # in one pass
         return array if self.channels == "rgb" else np.ascontiguousarray(array[..., ::-1])
+
+
+def _fixed_size(file: ModelFile) -> tuple[int, int] | None:
+    """The (height, width) that an ONNX file insists on."""
+    return _onnx_size(file.path, file.sha256) if file.path.suffix.lower() == ".onnx" else None
+
+
+@lru_cache(maxsize=64)
+def _onnx_size(path: Path, sha256: str) -> tuple[int, int] | None:
+    return onnx_size(path)
 
 
 def letterboxed(pixels: Pixels, size: tuple[int, int]) -> tuple[Pixels, Matrix]:

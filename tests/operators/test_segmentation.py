@@ -137,7 +137,7 @@ def test_torchvisions_segmenters_answer_as_torchvision(tmp_path: Path) -> None:
     module = lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=3).eval()
     save_file(module.state_dict(), tmp_path / "m.safetensors")
     path = str(tmp_path / "m.safetensors")
-    operator = Segment(model=path, architecture="lraspp_mobilenet_v3_large", classes=NAMES, size=96)
+    operator = Segment(model=path, architecture="lraspp_mobilenet_v3_large", classes=NAMES, size=96, backend="torch")
     operator.check()
     pixels = np.random.default_rng(2).integers(0, 255, (96, 96, 3), dtype=np.uint8)
     given = (pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
@@ -145,6 +145,28 @@ def test_torchvisions_segmenters_answer_as_torchvision(tmp_path: Path) -> None:
         logits = module(torch.from_numpy(given).float().permute(2, 0, 1)[None])["out"][0].numpy()
     (answer,) = segmented(operator, pixels)
     assert (answer["class_map"]["classes"] == logits.argmax(axis=0)).mean() > 0.99
+
+
+def test_models_of_swath_train_see_a_picture_at_its_own_scale(tmp_path: Path) -> None:
+    import torch
+
+    from swath.operators.models.info import ModelInfo, write_weights
+    from swath.operators.models.modules import build
+
+    torch.manual_seed(0)
+    info = ModelInfo(architecture="swath.unet", arguments={"classes": 3, "channels": 4, "depth": 2}, classes=NAMES)
+    module = build(info)
+    write_weights(tmp_path / "m.safetensors", module.state_dict(), info)
+    operator = Segment(model=str(tmp_path / "m.safetensors"), slice=96, backend="torch")
+    operator.check()
+    pixels = np.random.default_rng(2).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    given = (pixels / 255 - info.mean) / info.std
+    with torch.inference_mode():
+        logits = module(torch.from_numpy(given).float().permute(2, 0, 1)[None])[0].numpy()
+    (answer,) = segmented(operator.settled(), pixels)
+    assert (answer["class_map"]["classes"] == logits.argmax(axis=0)).mean() > 0.999
+    (answer,) = segmented(operator, np.tile(pixels, (1, 3, 1))[:50])
+    assert answer["class_map"]["classes"].shape == (50, 288)
 
 
 def test_models_that_cannot_work_are_refused_with_a_remedy(tmp_path: Path) -> None:
