@@ -12,8 +12,9 @@ from pydantic import Field
 from swath.operators.core.base import PREPARED, Batch, Pixels, Reject, Resources
 from swath.operators.image.boxes import Found, merged, suppressed
 from swath.operators.image.detection_layouts import DECODERS, UNBATCHED, Layout, class_count, recognised
-from swath.operators.image.model_input import Array, SeesPictures, Views
+from swath.operators.image.model_input import Array, SeesPictures, Views, namer
 from swath.operators.image.torchvision_detectors import torchvision_detector
+from swath.operators.models.info import Task
 from swath.operators.models.networks import onnx_session
 from swath.operators.models.reference import ModelFile
 from swath.schemas.columns import Column
@@ -36,19 +37,10 @@ class Detector:
 
     see: Callable[[Sequence[Pixels]], Iterator[Found | Reject]]
     """What it finds in each picture, in the picture's pixels."""
-    names: tuple[str, ...] | None
-    """None: the index is the name."""
-    first: int = 0
-    """Index of the class that the first name is for: 1 where the model counts the background but the names do not."""
+    name: Callable[[int], str]
+    """Of a class, by its index."""
     suppresses: bool = False
     """Whether it has chosen from boxes that overlap itself."""
-
-    def name(self, index: int) -> str:
-        if self.names is None:
-            return str(index)
-        if not 0 <= index - self.first < len(self.names):
-            raise ModelError(f"the model found class {index} but there are {len(self.names)} class names")
-        return self.names[index - self.first]
 
 
 class Detect(SeesPictures):
@@ -60,6 +52,7 @@ class Detect(SeesPictures):
 
     version: ClassVar[int] = 1
     torchvision: ClassVar[tuple[str, ...]] = ("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet", "fcos", "ssd")
+    tasks: ClassVar[tuple[Task, ...]] = ("detection", "instance")
 
     resources: Resources = Resources(batch=8)
     layout: Layout | None = None
@@ -163,7 +156,7 @@ class Detect(SeesPictures):
                     finite = all(np.isfinite(one).all() for one in arrays)
                     yield decode(arrays, size, self.min_score) if finite else Reject(Reason.OPERATOR_ERROR, NOT_FINITE)
 
-        return Detector(see, names, first=0, suppresses=layout in SUPPRESSED)
+        return Detector(see, namer(names), suppresses=layout in SUPPRESSED)
 
     def _unbatched(self, file: ModelFile) -> Callable[[Array], tuple[Array, ...]] | None:
         """An ONNX export of one of torchvision's detectors: it takes one picture, with or without an axis for more."""
@@ -182,11 +175,7 @@ class Detect(SeesPictures):
         return infer
 
     def _torchvision(self, file: ModelFile, names: tuple[str, ...] | None) -> Detector:
-        run, count = torchvision_detector(file, self.device, self.min_score)
-        if names and len(names) not in (count, count - 1):
-            raise ModelError(
-                f"model {self.model!r} has {count} classes, the background counted, but there are {len(names)} names"
-            )
+        run, first = torchvision_detector(file, self.device, self.min_score, names)
 
         def see(images: Sequence[Pixels]) -> Iterator[Found | Reject]:
             for image in images:
@@ -199,4 +188,4 @@ class Detect(SeesPictures):
                 found = Found(answer["boxes"].astype(np.float64), scores, answer["labels"])
                 yield found[scores >= self.min_score]
 
-        return Detector(see, names, first=1 if names and len(names) < count else 0, suppresses=True)
+        return Detector(see, namer(names, first), suppresses=True)

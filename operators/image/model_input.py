@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from swath.operators.core.base import PIXELS, TO_SOURCE, Item, Matrix, ModelOperator, Pixels
 from swath.operators.core.geometry import cropping, resized
 from swath.operators.image.boxes import Window, windows
-from swath.operators.models.info import ModelInfo, Three
+from swath.operators.models.info import ModelInfo, Task, Three
 from swath.operators.models.nets import OURS
 from swath.operators.models.networks import onnx_size
 from swath.operators.models.reference import ModelFile
@@ -59,6 +59,8 @@ class SeesPictures(UsesModel, ModelOperator):
     usual: ClassVar[tuple[Three, Three]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     """Mean and standard deviation where neither the pipeline nor the file says any."""
     usual_size: ClassVar[int] = 640
+    tasks: ClassVar[tuple[Task, ...]] = ()
+    """What a model may be for, where its file says it."""
 
     classes: str | tuple[str, ...] | None = None
     """The class names in the model's order, or the path of a text file with one a line; those that the file itself
@@ -137,8 +139,10 @@ class SeesPictures(UsesModel, ModelOperator):
         return fixed or (side, side)
 
     def checked_file(self) -> ModelFile:
-        """The model's file; raises ModelError where it is not one for the size that is set."""
+        """The model's file; raises ModelError where it is for something else, or not for the size that is set."""
         file = self.found()
+        if file.info.task not in (None, *self.tasks):
+            raise ModelError(f"model {self.model!r} is for {file.info.task}, not for {' or '.join(self.tasks)}")
         if self.size is not None and (self.scales_itself() or self.own_scale()):
             raise ModelError(f"model {self.model!r} takes pictures at their own scale; leave `size` out")
         fixed = _fixed_size(file)
@@ -202,6 +206,20 @@ class SeesPictures(UsesModel, ModelOperator):
         for image, normalised in zip(images, array, strict=True):
             cv2.LUT(image, table, normalised)  # in one pass
         return array if self.channels == "rgb" else np.ascontiguousarray(array[..., ::-1])
+
+
+def namer(names: tuple[str, ...] | None, first: int = 0) -> Callable[[int], str]:
+    """From the index of a class to its name, where the first name is for class `first`; the index where there are no
+    names. It raises ModelError for a class that has none."""
+
+    def name(index: int) -> str:
+        if names is None:
+            return str(index)
+        if not 0 <= index - first < len(names):
+            raise ModelError(f"the model found class {index} but there are {len(names)} class names")
+        return names[index - first]
+
+    return name
 
 
 def _fixed_size(file: ModelFile) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -20,13 +19,11 @@ from swath.operators.core.base import (
     Artifact,
     Batch,
     Item,
-    Matrix,
     Pixels,
     Reject,
     Resources,
 )
-from swath.operators.core.geometry import cropping, hull, map_box, source_area
-from swath.operators.image.boxes import Found, Window, grouped
+from swath.operators.core.geometry import hull, map_box, source_area
 from swath.operators.image.class_maps import (
     ClassMap,
     Output,
@@ -34,14 +31,14 @@ from swath.operators.image.class_maps import (
     class_map,
     present,
     recognised,
-    resampled,
     scores,
 )
 from swath.operators.image.colours import Colour, by_index, by_name
-from swath.operators.image.model_input import Array, SeesPictures, Views
+from swath.operators.image.instances import things_in
+from swath.operators.image.model_input import Array, SeesPictures, Views, namer
 from swath.operators.image.outlines import Mask, multipolygon, regions
 from swath.operators.image.torchvision_detectors import Answer, torchvision_detector
-from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Three
+from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Task, Three
 from swath.operators.models.reference import ModelFile
 from swath.schemas.columns import Column, working
 from swath.schemas.errors import ModelError
@@ -51,34 +48,7 @@ from swath.schemas.types import INSTANCES, SEGMENTS
 BACKGROUND = ("background", "__background__")
 MOST_REGIONS = 1000
 """Regions of a class map that are kept, the largest."""
-SAME = 0.5
-"""Intersection over union of the boxes of instances of a class, seen in several windows, that are one."""
-MARGIN = 4.0
-"""Pixels from the edge of a window within which an instance is cut there."""
 NOT_FINITE = "the model gave a value that is no number for this picture"
-
-
-@dataclass(frozen=True)
-class Thing:
-    """An instance in the working image."""
-
-    index: int
-    """Of its class."""
-    score: float
-    left: int
-    top: int
-    mask: Mask
-    """Its part of the image, from (left, top) on."""
-
-    @property
-    def place(self) -> tuple[slice, slice]:
-        height, width = self.mask.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        rows, columns = self.place
-        return columns.start, rows.start, columns.stop, rows.stop
 
 
 @dataclass(frozen=True)
@@ -109,6 +79,7 @@ class Segment(SeesPictures):
     torchvision: ClassVar[tuple[str, ...]] = ("maskrcnn",)
     usual: ClassVar[tuple[Three, Three]] = (IMAGENET_MEAN, IMAGENET_STD)
     usual_size: ClassVar[int] = 520
+    tasks: ClassVar[tuple[Task, ...]] = ("segmentation", "instance")
 
     resources: Resources = Resources(batch=4)
     output: Output | None = None
@@ -161,7 +132,7 @@ class Segment(SeesPictures):
         prepared: list[Prepared] = batch[PREPARED.name]
         names = self.produced()
         if segmenter.instances:
-            answers = [self._things(one, segmenter) for one in prepared]
+            answers = [self._things(one, segmenter.instances, segmenter.name) for one in prepared]
         else:
             assert segmenter.scores is not None
             seen = segmenter.scores([image for one in prepared for image in one.views.images])
@@ -210,11 +181,11 @@ class Segment(SeesPictures):
             instances.append({"label": label, "score": None, **shown})
         return instances
 
-    def _things(self, prepared: Prepared, segmenter: Segmenter) -> Any:
+    def _things(self, prepared: Prepared, see: Callable[[Pixels], Answer], name: Callable[[int], str]) -> Any:
         """Of a model for instances."""
         views = prepared.views
         try:
-            things = self._seen(views, segmenter)
+            things = things_in(views, see, self.min_score)
         except Reject as reject:
             return reject
         each = source_area(views.to_source)
@@ -222,7 +193,7 @@ class Segment(SeesPictures):
         covered: dict[str, Mask] = {}
         instances = []
         for number, thing in enumerate(things, start=1):
-            label = segmenter.name(thing.index)
+            label = name(thing.index)
             covered.setdefault(label, np.zeros(found.shape, np.bool_))[thing.place] |= thing.mask
             found[thing.place][thing.mask & (found[thing.place] == 0)] = number  # the surest one is on top
             parts = regions(thing.mask, self.tolerance, self.min_pixels, thing.left, thing.top)
@@ -234,27 +205,6 @@ class Segment(SeesPictures):
         areas = [_share(label, count, found, each, prepared.gsd) for count, label in counts]
         colours = [by_index(number) for number in range(len(things) + 1)]
         return self._answer(areas, instances, found, colours)
-
-    def _seen(self, views: Views, segmenter: Segmenter) -> list[Thing]:
-        """The things of all windows, put together where they are one; the surest first."""
-        assert segmenter.instances is not None
-        things: list[Thing] = []
-        parts = []
-        for image, matrix, window in zip(views.images, views.to_picture, views.windows, strict=True):
-            answer = segmenter.instances(image)
-            seen = [
-                _thing(answer, int(index), matrix, window)
-                for index in np.flatnonzero(answer["scores"] >= self.min_score)
-            ]
-            there = [one for one in seen if one is not None]
-            boxes = np.array([one.box for one in there], np.float64).reshape(-1, 4)
-            each = np.array([one.score for one in there]), np.array([one.index for one in there], np.int64)
-            parts.append((Found(boxes, *each), window))
-            things += there
-        if len(parts) == 1:
-            return things
-        groups = grouped(parts, views.height, views.width, SAME, MARGIN)
-        return [_united([things[index] for index in group]) for group in groups]
 
     def _answer(self, areas: list[Any], instances: list[Any], found: ClassMap, colours: list[Colour]) -> dict[str, Any]:
         picture = {"mask_image": Artifact(_png(found, colours), ".png")} if self.mask == "png" else {}
@@ -295,56 +245,11 @@ class Segment(SeesPictures):
                     finite = bool(np.isfinite(one).all())
                     yield scores(one, kind) if finite else Reject(Reason.OPERATOR_ERROR, NOT_FINITE)
 
-        return Segmenter(_namer(names, 0), scores=see)
+        return Segmenter(namer(names), scores=see)
 
     def _instances(self, file: ModelFile, names: tuple[str, ...] | None) -> Segmenter:
-        run, count = torchvision_detector(file, self.device, self.min_score)
-        if names and len(names) not in (count, count - 1):
-            raise ModelError(
-                f"model {self.model!r} has {count} classes, the background counted, but there are {len(names)} names"
-            )
-        return Segmenter(_namer(names, 1 if names and len(names) < count else 0), instances=run)
-
-
-def _namer(names: tuple[str, ...] | None, first: int) -> Callable[[int], str]:
-    def name(index: int) -> str:
-        if names is None:
-            return str(index)
-        if not 0 <= index - first < len(names):
-            raise ModelError(f"the model found class {index} but there are {len(names)} class names")
-        return names[index - first]
-
-    return name
-
-
-def _thing(answer: Answer, index: int, matrix: Matrix, window: Window) -> Thing | None:
-    """One instance of an answer, cut out of the working image; None where nothing of it is there."""
-    mask = answer["masks"][index][0]
-    box = map_box(matrix, tuple(answer["boxes"][index].tolist()))
-    left, top = max(window.left, math.floor(box["x_min"])), max(window.top, math.floor(box["y_min"]))
-    right = min(window.left + window.width, math.ceil(box["x_max"]))
-    bottom = min(window.top + window.height, math.ceil(box["y_max"]))
-    if right <= left or bottom <= top:
-        return None
-    whole = resampled(mask, cropping(-left, -top) @ matrix, mask.shape, bottom - top, right - left) >= 0.5
-    rows, columns = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
-    if not len(rows):
-        return None
-    tight = whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    score, kind = float(answer["scores"][index]), int(answer["labels"][index])
-    return Thing(kind, score, left + int(columns[0]), top + int(rows[0]), tight)
-
-
-def _united(things: Sequence[Thing]) -> Thing:
-    """The parts of one thing, with the name of the surest."""
-    best = max(things, key=lambda one: one.score)
-    boxes = np.array([one.box for one in things], np.int64)
-    (left, top), (right, bottom) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-    mask = np.zeros((bottom - top, right - left), np.bool_)
-    for one in things:
-        height, width = one.mask.shape
-        mask[one.top - top : one.top - top + height, one.left - left : one.left - left + width] |= one.mask
-    return Thing(best.index, best.score, left, top, mask)
+        run, first = torchvision_detector(file, self.device, self.min_score, names)
+        return Segmenter(namer(names, first), instances=run)
 
 
 def _share(label: str, count: int, found: ClassMap, each: float, gsd: float | None) -> dict[str, Any]:
@@ -352,7 +257,7 @@ def _share(label: str, count: int, found: ClassMap, each: float, gsd: float | No
 
 
 def _area(pixels: float, gsd: float | None) -> dict[str, Any]:
-    return {"pixels": round(pixels), "area_m2": pixels * gsd**2 if gsd else None}
+    return {"pixels": round(pixels), "area_m2": pixels * gsd**2 if gsd and gsd > 0 else None}
 
 
 def _colour(name: str) -> Colour:

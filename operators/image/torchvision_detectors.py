@@ -20,9 +20,14 @@ Answer = dict[str, npt.NDArray[Any]]
 (N, 1, H, W), 0 to 1; in pixels of the picture."""
 
 
-def torchvision_detector(file: ModelFile, device: str, min_score: float) -> tuple[Callable[[Pixels], Answer], int]:
-    """What runs it, and how many classes it has, the background counted. Raises ModelError where it cannot be built,
-    or where its weights hold values that are no numbers."""
+def torchvision_detector(
+    file: ModelFile, device: str, min_score: float, names: tuple[str, ...] | None
+) -> tuple[Callable[[Pixels], Answer], int]:
+    """What runs it, and the index of the class that the first name is for: names may leave the background out.
+
+    Raises ModelError where it cannot be built, its weights hold values that are no numbers, or there are too few or
+    too many names.
+    """
     import torch
 
     if device == "cpu":
@@ -31,6 +36,11 @@ def torchvision_detector(file: ModelFile, device: str, min_score: float) -> tupl
     broken = [name for name, tensor in module.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ModelError(f"model {file.name!r} has weights that are no numbers, in {broken[0]}; save it again")
+    count = _classes(module)
+    if names and len(names) not in (count, count - 1):
+        raise ModelError(
+            f"model {file.name!r} has {count} classes, the background counted, but there are {len(names)} names"
+        )
     module.backbone.register_forward_hook(_finite)
     # What is less likely is left out before masks are made of it.
     (module.roi_heads if hasattr(module, "roi_heads") else module).score_thresh = min_score
@@ -47,7 +57,7 @@ def torchvision_detector(file: ModelFile, device: str, min_score: float) -> tupl
                 Reason.OUT_OF_MEMORY, "the card has not memory enough for the model and this picture"
             ) from None
 
-    return run, _classes(module)
+    return run, 1 if names and len(names) < count else 0
 
 
 def _finite(module: Any, images: Any, features: Any) -> None:

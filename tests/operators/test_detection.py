@@ -298,6 +298,14 @@ def test_models_that_cannot_work_are_refused_with_a_remedy(tmp_path: Path) -> No
         Detect(model=str(path)).check()
 
 
+def test_a_model_for_something_else_is_refused(tmp_path: Path) -> None:
+    from swath.operators.models.info import ModelInfo, write_weights
+
+    write_weights(tmp_path / "m.safetensors", {}, ModelInfo(task="denoising", architecture="swath.denoise"))
+    with pytest.raises(ModelError, match="is for denoising, not for detection or instance"):
+        Detect(model=str(tmp_path / "m.safetensors")).check()
+
+
 def test_fastestdet_finds_the_four_persons_of_its_sample() -> None:
     if not MODELS.is_dir():
         pytest.skip(f"needs the real model in {MODELS}")
