@@ -74,6 +74,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], info: ModelInfo) ->
     said = json.dumps(info.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     temporary = path.with_suffix(".part")
     save_file(whole, temporary, {KEY: said})
+    temporary.chmod(0o644)  # safetensors leaves it to its owner alone
     temporary.replace(path)
 
 
