@@ -131,16 +131,22 @@ def grouped(
     uncut = np.flatnonzero(~cut)
     whole = uncut[survivors(found[uncut], iou)]
     pieces = np.flatnonzero(cut)
-    if len(pieces) and len(whole):
-        inside = (
-            _shared(found.boxes[pieces], found.boxes[whole]) / np.maximum(_areas(found.boxes[pieces]), 1e-9)[:, None]
-        )
-        same = found.classes[pieces][:, None] == found.classes[whole][None]
-        pieces = pieces[~((inside > COVERED) & same).any(axis=1)]
-    groups = [*whole[:, None], *_together(found, edges, window_of, pieces)]
-    # Once more: what is joined may now be seen to lie around a whole part.
-    around = joined([_around(found[group]) for group in groups])
-    return [groups[index] for index in survivors(around, iou)]
+    pieces = pieces[~_swallowed(found[pieces], found[whole])]
+    pairs = _together(found, edges, window_of, pieces)
+    around = joined([_around(found[group]) for group in pairs])
+    # What now turns out to be a part of something larger, and is not surer than that, was no whole.
+    whole = whole[~_swallowed(found[whole], around, less_sure=True)]
+    groups = [*whole[:, None], *pairs]
+    return [groups[index] for index in survivors(joined([found[whole], around]), iou)]
+
+
+def _swallowed(found: Found, others: Found, less_sure: bool = False) -> npt.NDArray[np.bool_]:
+    """(N,) whether a box lies, but for a rest, in one of the others of its class."""
+    inside = _shared(found.boxes, others.boxes) > COVERED * _areas(found.boxes)[:, None]
+    same = found.classes[:, None] == others.classes[None]
+    if less_sure:
+        same &= found.scores[:, None] <= others.scores[None]
+    return np.asarray((inside & same).any(axis=1))
 
 
 def _cut(found: Found, window: Window, height: int, width: int, margin: float) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from swath.operators.core.base import PREPARED, Batch, Pixels, Reject, Resources
-from swath.operators.image.boxes import Found, merged, suppressed
+from swath.operators.image.boxes import Found, Window, merged, suppressed
 from swath.operators.image.detection_layouts import DECODERS, UNBATCHED, Layout, class_count, recognised
 from swath.operators.image.model_input import Array, SeesPictures, Views, namer
 from swath.operators.image.torchvision_detectors import torchvision_detector
@@ -95,17 +95,16 @@ class Detect(SeesPictures):
     def _of_item(
         self, views: Views, seen: Sequence[Found | Reject], detector: Detector
     ) -> list[dict[str, Any]] | Reject:
-        parts: list[Found] = []
+        iou = 1.0 if detector.suppresses else self.iou
+        parts: list[tuple[Found, Window]] = []
         for one, matrix, window in zip(seen, views.to_picture, views.windows, strict=True):
             if isinstance(one, Reject):
                 return one
-            parts.append(one.mapped(matrix).inside(window))
+            parts.append((suppressed(one.mapped(matrix).inside(window), iou), window))
+        found = parts[0][0]
         if len(parts) > 1:
             margin = max(2.0, (self.side() or 0) / CUT)
-            shown = list(zip(parts, views.windows, strict=True))
-            found = merged(shown, views.height, views.width, self.iou, margin)
-        else:
-            found = suppressed(parts[0], 1.0 if detector.suppresses else self.iou)
+            found = merged(parts, views.height, views.width, self.iou, margin)
         labels = [detector.name(index) for index in found.classes.tolist()]
         in_source = found.mapped(views.to_source)
         detections = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.operators.onnx_models import constant, red_boxes
 from swath.operators.core.base import Pixels, Reject
 from swath.operators.core.geometry import orient
 from swath.operators.image.boxes import Found, joined, merged, suppressed, windows
-from swath.operators.image.detection import Detect
+from swath.operators.image.detection import Detect, Detector
 from swath.operators.image.model_input import letterboxed
 from swath.schemas.errors import ModelError
 from swath.schemas.items import Reason
@@ -174,6 +175,26 @@ def test_an_object_on_a_seam_is_found_once_and_whole(
     operator = Detect(model=str(red_boxes(tmp_path / "m.onnx")), slice=SIDE, overlap=overlap, whole=whole)
     (one,) = found_in(operator, pixels)[0]
     assert corners(one) == pytest.approx(box, abs=2)
+
+
+def test_of_many_boxes_around_an_object_on_a_seam_the_best_ones_make_its_box() -> None:
+    """As the YOLO family gives them: a crowd around each object, in every window."""
+    random = np.random.default_rng(0)
+
+    def crowd(images: Sequence[Pixels]) -> Iterator[Found | Reject]:
+        for image in images:
+            y, x = np.nonzero(image[..., 0] > 200)
+            there = np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1]] * 30 if len(x) else np.empty((0, 4)), float)
+            there[1:] += random.uniform(-6, 6, there[1:].shape)
+            yield Found(there, np.linspace(0.9, 0.3, len(there)), np.zeros(len(there), np.int64))
+
+    pixels = np.full((150, 200, 3), 60, np.uint8)
+    pixels[30:100, 20:120] = 250
+    operator = Detect(model="unused.onnx", architecture="", size=SIDE, slice=SIDE, whole=False)
+    prepared = operator.prepare({"pixels": pixels, "to_source": np.eye(3)})
+    (found,) = operator.run({"prepared": [prepared]}, Detector(crowd, str))["detections"]
+    assert [one["label"] for one in found] == ["0"]
+    assert corners(found[0]) == pytest.approx((20, 30, 120, 100), abs=2)
 
 
 def test_windows_cover_the_picture_and_overlap_enough() -> None:
