@@ -212,17 +212,19 @@ def test_an_instance_on_a_seam_is_one_with_its_whole_mask(slice: int | None) -> 
 @pytest.mark.slow
 def test_instances_of_mask_rcnn_have_masks_and_outlines(tmp_path: Path) -> None:
     import torch
-    from safetensors.torch import save_file
-    from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+    from swath.operators.models.info import ModelInfo, write_weights
+    from swath.operators.models.modules import build
 
     torch.manual_seed(4)
-    module = maskrcnn_resnet50_fpn(weights_backbone=None, weights=None, num_classes=3)
+    few = {"min_size": 128, "max_size": 160, "box_detections_per_img": 4, "rpn_post_nms_top_n_test": 30}
+    info = ModelInfo(architecture="maskrcnn_resnet50_fpn", arguments={"num_classes": 3, **few}, task="instance")
+    module = build(info)
     with torch.no_grad():
         module.roi_heads.box_predictor.cls_score.bias[1] += 3
         module.roi_heads.mask_predictor.mask_fcn_logits.bias += 1
-    save_file(module.state_dict(), tmp_path / "m.safetensors")
-    path = str(tmp_path / "m.safetensors")
-    operator = Segment(model=path, architecture="maskrcnn_resnet50_fpn", classes=("crown", "roof"), min_score=0.3)
+    write_weights(tmp_path / "m.safetensors", module.state_dict(), info)
+    operator = Segment(model=str(tmp_path / "m.safetensors"), classes=("crown", "roof"), min_score=0.3)
     operator.check()
     pixels = np.random.default_rng(2).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     for one in (operator, operator.model_copy(update={"slice": 96})):
