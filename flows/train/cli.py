@@ -282,7 +282,7 @@ def compare_(
         labelled = _classified(data, images, table, pipeline, label, decided)
     with busy(f"looking at {len(labelled.samples):,} pictures"):
         seen = look_over(_with(labelled, tuple(group_by(labelled.samples, None))))
-        views, known = rows_of(new, in_use, seen)
+        views, known = rows_of(new, in_use, seen.looked)
     with busy("running both models"):
         result = compare(new, in_use, labelled, views, known)
     from swath.flows.train.showing import compared, json_of
@@ -297,7 +297,7 @@ def _run(labelled: Labelled, given: dict[str, Any]) -> None:
     """The training of a command, told on the terminal."""
     from swath.flows.models import store  # models in object stores are fetched
     from swath.flows.train import showing
-    from swath.flows.train.compare import compare
+    from swath.flows.train.compare import compare, must_know, rows_of
     from swath.flows.train.task import Settings
     from swath.flows.train.train import START, Job, train
     from swath.operators.models.reference import shipped
@@ -311,7 +311,8 @@ def _run(labelled: Labelled, given: dict[str, Any]) -> None:
     if given["model"] is not None and given["architecture"] is not None:
         raise ConfigurationError("--from brings its architecture; leave --architecture out")
     if given["compare"] is not None:
-        store.found(given["compare"])  # found missing before the training, not after it
+        store.found(given["compare"])  # what is wrong with it is told before the training, not after it
+        must_know(given["compare"], labelled.classes)
     command = shlex.join(["swath", *sys.argv[1:]])
     named, resume, licence = (given[name] for name in ("architecture", "resume", "licence"))
     job = Job(labelled, given["output"], settings, start, named, resume, licence, command)
@@ -320,8 +321,9 @@ def _run(labelled: Labelled, given: dict[str, Any]) -> None:
     result = None
     if given["compare"] is not None:
         with busy("comparing with the model in use"):
-            known = f"{len(outcome.split.held_out):,} pictures or parts of them that were held out from the new one"
-            result = compare(str(outcome.model), given["compare"], labelled, outcome.split.held_out, known)
+            new = str(outcome.model)
+            views, known = rows_of(new, given["compare"], outcome.looked)
+            result = compare(new, given["compare"], labelled, views, known)
     if given["as_json"]:
         print(json.dumps(showing.outcome_json(outcome, result), indent=1))
     else:

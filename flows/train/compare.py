@@ -16,7 +16,7 @@ import numpy.typing as npt
 from swath.flows.train.data import Boxes, Labelled, require, some
 from swath.flows.train.draw import region
 from swath.flows.train.metrics import Floats, Matched, average_precision, confusion, iou, match, mean
-from swath.flows.train.pictures import Looked, Pictures, Seen
+from swath.flows.train.pictures import Looked, Pictures
 from swath.flows.train.split import FILE, View
 from swath.flows.train.task import Row
 from swath.operators.core.base import Reject
@@ -65,17 +65,17 @@ def compare(new: str, in_use: str, labelled: Labelled, views: Sequence[View], kn
     return Compared(**{**found.__dict__, "said": recommendation(found, new, in_use), "known": known})
 
 
-def rows_of(new: str, in_use: str, seen: Seen) -> tuple[list[View], str]:
+def rows_of(new: str, in_use: str, looked: Sequence[Looked]) -> tuple[list[View], str]:
     """The pictures that were held out from the models, by the `split.json` beside each; without any, all pictures.
 
     Raises ConfigurationError where none is left.
     """
     splits = {model: json.loads(path.read_text(encoding="utf-8")) for model in (new, in_use)
               if (path := Path(find_model(model).path.parent, FILE)).is_file()}  # fmt: skip
-    whole = [View(one, 0, 0, one.height, one.width) for one in seen.looked]
+    whole = [View(one, 0, 0, one.height, one.width) for one in looked]
     if not splits:
         return whole, f"all {len(whole):,} pictures; what the models have learnt from is not known"
-    views = [view for one in seen.looked for view in _held_out(one, splits.values())]
+    views = [view for one in looked for view in _held_out(one, splits.values())]
     require(
         bool(views),
         "none of these pictures was held out from both models; compare on others, or on those the new one was trained "
@@ -216,8 +216,7 @@ def _operator(name: str, model: str, classes: Sequence[str], **options: Any) -> 
 
     kinds: dict[str, Any] = {"classify": Classify, "segment": Segment, "detect": Detect}
     made = kinds[name](model=model, **options)
-    known = find_model(model).info.classes
-    _must_know(model, known, classes)
+    must_know(model, classes)
     loaded = made.load()
     column = {"classify": "labels", "segment": "class_map", "detect": "detections"}[name]
 
@@ -233,7 +232,9 @@ def _operator(name: str, model: str, classes: Sequence[str], **options: Any) -> 
     return run
 
 
-def _must_know(model: str, known: Sequence[str] | None, classes: Sequence[str]) -> None:
+def must_know(model: str, classes: Sequence[str]) -> None:
+    """Raises ModelError where a model says not what its classes are, or they are all others."""
+    known = find_model(model).info.classes
     if known is None:
         raise ModelError(f"{model!r} says not what its classes are; only models that do can be compared")
     lacking = [name for name in classes if name not in known]
@@ -244,8 +245,7 @@ def _must_know(model: str, known: Sequence[str] | None, classes: Sequence[str]) 
 def _segmenter(model: str, classes: Sequence[str]) -> Callable[[Any], npt.NDArray[np.int64]]:
     """The class of every pixel, as it is numbered in the labels; what is none of theirs is the first of them."""
     file = find_model(model)
-    known = file.info.classes
-    ours = np.array([classes.index(name) if name in classes else 0 for name in known or ()])
+    ours = np.array([classes.index(name) if name in classes else 0 for name in file.info.classes or ()])
     trained_here = Path(file.path.parent, FILE).is_file() and file.info.architecture not in OURS
     side = file.info.size if trained_here else None  # torchvision's have learnt at the scale that pictures have
     run = _operator("segment", model, classes, mask="none", slice=side)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 SCALE = 1.35
 """How much larger or smaller than it is a crop is shown at most."""
-CANDIDATES = 4
-"""Of crops that are to hold something: the one that holds most is taken."""
+Points = npt.NDArray[np.integer]
+"""(K, 2): x, y."""
+AIMS = 1000
+"""Places of a class that crops are drawn around."""
 VISIBLE = 0.35
 """Share of a box that must lie in a crop for the object to count as being there."""
 
@@ -107,16 +109,26 @@ def cut(boxes: Boxes, left: int, top: int, right: int, bottom: int) -> Boxes:
     return Boxes(inside[kept] - np.array([left, top, left, top], np.float32), boxes.classes[kept])
 
 
-def crop(rng: np.random.Generator, height: int, width: int, size: int, worth: Callable[[Any], float]) -> Any:
-    """(left, top, right, bottom) of a square, not larger than the picture; one of two times where it is worth most."""
+def crop(rng: np.random.Generator, height: int, width: int, size: int, aims: Sequence[Points]) -> Any:
+    """(left, top, right, bottom) of a square, not larger than the picture; one of two times it holds one of the `aims`,
+    each of their groups as often as the others."""
     side = size * SCALE ** rng.uniform(-1, 1)
     across, down = round(min(side, width)), round(min(side, height))
-    wanted = CANDIDATES if rng.random() < 0.5 else 1
-    found = []
-    for _ in range(wanted):
-        left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
-        found.append((left, top, left + across, top + down))
-    return max(found, key=worth) if wanted > 1 else found[0]
+    left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
+    if aims and rng.random() < 0.5:
+        group = aims[int(rng.integers(len(aims)))]
+        x, y = group[int(rng.integers(len(group)))]
+        left = int(np.clip(x - rng.integers(across), 0, width - across))
+        top = int(np.clip(y - rng.integers(down), 0, height - down))
+    return left, top, left + across, top + down
+
+
+def aims_of(levels: Levels) -> list[Points]:
+    """Places of each class but the most frequent one, a thousand at most."""
+    counts = np.bincount(levels[levels != IGNORED].ravel(), minlength=1)
+    rare = [kind for kind in np.flatnonzero(counts) if kind != counts.argmax()]
+    places = [np.argwhere(levels == kind)[:, ::-1] for kind in rare]
+    return [one[:: -(-len(one) // AIMS)] for one in places]
 
 
 def squared(pixels: Pixels, side: int) -> Pixels:
@@ -125,16 +137,12 @@ def squared(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(cv2.copyMakeBorder(pixels, 0, down, 0, across, cv2.BORDER_REFLECT), np.uint8)
 
 
-def mask_crop(rng: np.random.Generator, pixels: Pixels, levels: Levels, look: Look) -> Any:
+def mask_crop(rng: np.random.Generator, pixels: Pixels, levels: Levels, aims: Sequence[Points], look: Look) -> Any:
     """(3, size, size) float32 normalised, and (size, size) int64 classes."""
     import torch
     from torchvision import tv_tensors
 
-    def worth(place: tuple[int, int, int, int]) -> float:
-        part = levels[place[1] : place[3], place[0] : place[2]]
-        return float(np.count_nonzero((part > 0) & (part != IGNORED)))
-
-    left, top, right, bottom = crop(rng, levels.shape[0], levels.shape[1], look.size, worth)
+    left, top, right, bottom = crop(rng, levels.shape[0], levels.shape[1], look.size, aims)
     side = max(right - left, bottom - top)
     square = squared(pixels[top:bottom, left:right], side)
     part = np.full((side, side), IGNORED, np.uint8)  # what was continued is not learnt
@@ -151,11 +159,8 @@ def box_crop(rng: np.random.Generator, pixels: Pixels, boxes: Boxes, look: Look,
 
     height, width = pixels.shape[:2]
     if not whole:
-
-        def worth(place: tuple[int, int, int, int]) -> float:
-            return float(len(cut(boxes, *place).classes))
-
-        place = crop(rng, height, width, look.size, worth)
+        middles = ((boxes.corners[:, :2] + boxes.corners[:, 2:]) / 2).astype(np.int64)
+        place = crop(rng, height, width, look.size, [middles] if len(middles) else [])
         boxes = cut(boxes, *place)
         pixels = pixels[place[1] : place[3], place[0] : place[2]]
         pixels = squared_grey(pixels, max(pixels.shape[:2]))

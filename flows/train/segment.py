@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from swath.flows.train import baselines
 from swath.flows.train.data import IGNORED, Labelled
-from swath.flows.train.draw import Look, batches, by_area, mask_crop, normalised, region
+from swath.flows.train.draw import Look, Points, aims_of, batches, by_area, mask_crop, normalised, region
 from swath.flows.train.fit import Figures
 from swath.flows.train.metrics import Counts, accuracy, confusion, f1, iou, mean
 from swath.flows.train.pictures import Pictures, normalisation
@@ -49,6 +49,7 @@ class Segmentation:
             self.info = self.info.model_copy(update={"size": size, "resize": None})
         self.look = Look(size, self.info.mean, self.info.std, settings.upright is True)
         self.pictures = Pictures()
+        self._aims: dict[tuple[str, int | None], list[Points]] = {}
 
     def _arguments(self, architecture: str) -> dict[str, Any]:
         return {"classes" if architecture == OURS else "num_classes": len(self.labelled.classes)}
@@ -58,7 +59,12 @@ class Segmentation:
         return batches(self._draw, settings.seed, settings.batch or BATCH, step, settings.workers)
 
     def _draw(self, rng: np.random.Generator, number: int) -> Any:
-        return mask_crop(rng, *region(self.pictures, by_area(self.split.train, rng)), self.look)
+        view = by_area(self.split.train, rng)
+        pixels, levels = region(self.pictures, view)
+        key = (view.looked.sample.uri, view.looked.sample.page)
+        if key not in self._aims:
+            self._aims[key] = aims_of(levels)
+        return mask_crop(rng, pixels, levels, self._aims[key], self.look)
 
     def loss(self, module: torch.nn.Module, batch: Any) -> torch.Tensor:
         from torch.nn import functional

@@ -1,4 +1,8 @@
-"""One training from labelled pictures to a model file, its card and its curves."""
+"""One training from labelled pictures to a model file, its card and its curves.
+
+It runs in this process: Ray Train spreads a training over several cards or machines, and on the one card or CPU that is
+meant here it would add an actor, its start and a second checkpoint, and no speed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from swath.flows.train.card import Card, markdown, title
 from swath.flows.train.curves import curves
 from swath.flows.train.data import Kind, Labelled, group_by, require
 from swath.flows.train.fit import CHECKPOINT, Figures, FitOptions, curve_of, fit
-from swath.flows.train.pictures import Seen, look_over
+from swath.flows.train.pictures import Looked, Seen, look_over
 from swath.flows.train.split import Split, split
 from swath.flows.train.task import Row, Settings
 from swath.operators.models.info import ModelInfo, write_weights
@@ -59,6 +63,7 @@ class Outcome:
     baselines: dict[str, float]
     best: str
     split: Split
+    looked: tuple[Looked, ...]
     notes: tuple[str, ...]
     seconds: float
     steps: int
@@ -108,8 +113,8 @@ def train(job: Job, watch: Watch = Watch()) -> Outcome:
     )
     write_weights(job.out / MODEL, fitted.state, info)
     outcome = Outcome(
-        job.out / MODEL, info, figures, rows, baselines, _headline(task), sides, (*seen.notes, *sides.notes),
-        fitted.seconds, fitted.steps, fitted.step, fitted.stopped,
+        job.out / MODEL, info, figures, rows, baselines, _headline(task), sides, seen.looked,
+        (*seen.notes, *sides.notes), fitted.seconds, fitted.steps, fitted.step, fitted.stopped,
     )  # fmt: skip
     _write_card(job, seen, task, outcome)
     (job.out / CHECKPOINT).unlink(missing_ok=True)
