@@ -43,9 +43,8 @@ def training(options: Options) -> Result:
             if options.pictures:
                 options.pictures.mkdir(parents=True, exist_ok=True)
                 (options.pictures / f"train_{name}.svg").write_text((out / "curves.svg").read_text())
-        bars.append(
-            Bar(f"{name}: {done.best} above the best baseline", figures[name]["margin"], MARGIN, "", least=True)
-        )
+        what = f"{name}: {figures[name]['figure']} above the best baseline"
+        bars.append(Bar(what, figures[name]["margin"], MARGINS[name], "", least=True))
     return Result(figures, bars)
 
 

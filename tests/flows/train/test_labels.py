@@ -23,6 +23,7 @@ from swath.flows.train.geojson import polygons
 from swath.flows.train.masks import Shape, Shapes, decode_runs
 from swath.flows.train.pictures import look_over
 from swath.flows.train.sources import boxes_csv, folder_per_class, labels_csv, mask_pairs, published
+from swath.infra import storage
 from swath.schemas.corrections import Decision
 from swath.schemas.errors import SwathError
 
@@ -98,6 +99,17 @@ def test_masks_are_paired_by_name_and_their_levels_are_classes(tmp_path: Path) -
     assert set(np.unique(drawn)) == {0, 1, IGNORED}
     assert (drawn[:5] == IGNORED).all()
     assert (drawn[5:] == (mask[5:] == 255)).all()
+
+
+def test_pictures_and_labels_in_a_bucket(s3: Any, tmp_path: Path) -> None:
+    bucket = s3.bucket()
+    discs(tmp_path, count=2)
+    for path in sorted(tmp_path.rglob("*.*")):
+        storage.write(f"{bucket}/{path.relative_to(tmp_path)}", path.read_bytes())
+    masks = mask_pairs(f"{bucket}/pictures", f"{bucket}/masks", None, None)
+    assert len(look_over(masks).looked) == 2
+    boxes = boxes_csv(f"{bucket}/boxes.csv", f"{bucket}/pictures")
+    assert look_over(boxes).looked[0].amounts == (3.0,)
 
 
 def test_masks_that_fit_not(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.flows.train.drawn import discs, grain, kinds, save
@@ -130,3 +131,24 @@ def test_boxes_are_kept_where_most_of_them_lies() -> None:
     inside = cut(boxes, 4, 0, 12, 12)
     assert inside.classes.tolist() == [0]
     assert inside.corners.tolist() == [[0, 0, 6, 10]]
+
+
+def test_boxes_and_masks_are_turned_and_scaled_with_their_pictures() -> None:
+    from swath.flows.train.draw import Look, box_crop, mask_crop
+
+    pixels = np.zeros((90, 90, 3), np.uint8)
+    pixels[20:60, 10:30] = 255
+    boxes = Boxes(np.array([[10, 20, 30, 60]], np.float32), np.array([0]))
+    levels = (pixels[..., 0] > 0).astype(np.uint8)
+    look = Look(size=90, mean=(0, 0, 0), std=(1, 1, 1), upright=False)
+    for seed in range(40):
+        torch.manual_seed(seed)
+        image, moved = box_crop(np.random.default_rng(seed), pixels, boxes, look, whole=False)
+        if len(moved.classes):
+            rows, columns = np.nonzero(image.mean(dim=0).numpy() > 0.4)
+            bright = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert np.abs(moved.corners[0] - bright).max() <= 1.5, seed
+        image, mask = mask_crop(np.random.default_rng(seed), pixels, levels, [], look)
+        there = image.mean(dim=0).numpy() > 0.4
+        known = mask.numpy() != 255
+        assert np.mean(there[known] != (mask.numpy()[known] == 1)) < 0.02, seed
