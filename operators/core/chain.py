@@ -260,11 +260,8 @@ def _applies(link: Link, row: Row) -> bool:
 
 
 def _weight(row: Row) -> int:
-    """Bytes that a waiting row keeps in memory."""
-    return sum(
-        value.nbytes if isinstance(value, np.ndarray) else len(value) if isinstance(value, bytes) else 0
-        for value in row.values()
-    )
+    """Bytes that a waiting row keeps in memory: those of arrays, and of what says itself how large it is."""
+    return sum(len(value) if isinstance(value, bytes) else getattr(value, "nbytes", 0) for value in row.values())
 
 
 def _one(values: Row) -> Row | Reject:

@@ -67,6 +67,10 @@ class Prepared:
     views: Views
     gsd: float | None
 
+    @property
+    def nbytes(self) -> int:
+        return self.views.nbytes
+
 
 class Segment(SeesPictures):
     """Says which class every pixel is of, and how much of the picture each covers; with Mask R-CNN, thing by thing.
