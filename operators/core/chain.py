@@ -10,8 +10,6 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, Protocol
 
-import numpy as np
-
 from swath.operators.core.base import (
     BYTES,
     PIXELS,
