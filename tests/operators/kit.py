@@ -178,6 +178,7 @@ def minimal(op: str) -> Operator:
     """The operator with the least configuration with which it does something: a model, or what is off by default."""
     config: dict[str, dict[str, Any]] = {
         "classify": {"model": str(tiny_classifier()), "size": 32},
+        "embed": {"model": str(tiny_classifier())},
         "denoise": {"model": str(tiny_denoiser()), "backend": "torch", "least_sigma": 0} if op == "denoise" else {},
         "detect": {"model": str(tiny_detector()), "classes": ("plant", "soil")},
         "segment": {"model": str(tiny_segmenter()), "classes": ("red", "green", "blue")},

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BLOCKS = ((16, 1, 1), (24, 2, 6), (24, 1, 6), (32, 2, 6), (32, 1, 6), (32, 1, 6), (64, 2, 6))
-BLOCKS += ((64, 1, 6),) * 3 + ((96, 1, 6),) * 3
+BLOCKS = (
+    *((16, 1, 1), (24, 2, 6), (24, 1, 6), (32, 2, 6), (32, 1, 6), (32, 1, 6), (64, 2, 6)),
+    *((64, 1, 6),) * 3,
+    *((96, 1, 6),) * 3,
+)
 """Channels, stride and expansion of each."""
 
 
@@ -38,7 +41,7 @@ class Block(nn.Sequential):
         self.adds = stride == 1 and given == made
 
     def forward(self, images: Tensor) -> Tensor:
-        found = cast(Tensor, super().forward(images))
+        found = cast(Tensor, super().forward(images))  # type: ignore[no-untyped-call]
         return images + found if self.adds else found
 
 
