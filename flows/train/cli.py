@@ -29,18 +29,18 @@ From = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="A model to start from: swath:NAME, torchvision:NAME[@WEIGHTS], a .safetensors path.",
+        help="A model to start from: swath:NAME, torchvision:NAME\\[@WEIGHTS], a .safetensors path.",
     ),
 ]
 Architecture = Annotated[
     str | None, typer.Option(help="From random weights: a torchvision model's name, or one of ours.")
 ]
 Steps = Annotated[int, typer.Option(min=1, help="Batches to learn from at most.")]
-Minutes = Annotated[float | None, typer.Option(min=0, help="Time to train at most.")]
+Minutes = Annotated[float | None, typer.Option(min=0.01, help="Time to train at most.")]
 Patience = Annotated[int, typer.Option(min=1, help="Stop after so many of the 20 evaluations without a better one.")]
 Size = Annotated[int | None, typer.Option(min=32, max=4096, help="Side in pixels of what the network is shown.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Pictures or crops a step.")]
-Rate = Annotated[float | None, typer.Option(min=0, help="Learning rate at its highest.")]
+Rate = Annotated[float | None, typer.Option(min=1e-8, help="Learning rate at its highest.")]
 Upright = Annotated[
     bool | None,
     typer.Option("--upright/--any-way-up", help="Whether up is up: pictures are mirrored only, or also turned."),
@@ -56,7 +56,9 @@ Licence = Annotated[str | None, typer.Option(help="Licence of the model, for its
 Compare = Annotated[str | None, typer.Option(help="The model in use: is the new one better on what was held out?")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that decode and draw; useful beside a GPU.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
-Masks = Annotated[str | None, typer.Option(help="Folder of masks, each called as its picture; levels are the classes.")]
+Masks = Annotated[
+    str | None, typer.Option(help="Folder of masks, each called as its picture (or one mask); levels are the classes.")
+]
 Labels = Annotated[str | None, typer.Option(help="GeoJSON of areas on the ground, for GeoTIFFs.")]
 Attribute = Annotated[str | None, typer.Option(help="Property of the GeoJSON that is the class.")]
 Classes = Annotated[str | None, typer.Option(help="Names for the levels of the masks, in their order, with commas.")]
@@ -202,7 +204,7 @@ def superres(
     steps: Steps = 4000,
     minutes: Minutes = None,
     batch: Annotated[int, typer.Option(min=1, help="Patches a step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(min=1e-8, help="At its highest.")] = 1e-3,
     held_out: HeldOut = 0.25,
     group: Group = None,
     seed: Seed = 0,

@@ -259,8 +259,8 @@ class _Run:
         if name is None or self._better(figures[name]):
             state = {key: value.detach().cpu().clone() for key, value in self.average.state_dict().items()}
             self.best, self.worse = {"step": self.step, "figures": figures, "state": state}, 0
-        else:  # as good as before does not count: a detector finds nothing at all for a while
-            self.worse += figures[name] != self.best["figures"][name]
+        elif self.best is None or figures[name] != self.best["figures"][name]:
+            self.worse += 1  # as good as before does not count: a detector finds nothing at all for a while
         return self.last
 
     def _better(self, value: float) -> bool:

@@ -62,6 +62,8 @@ def boxes_csv(path: str, images: str | None) -> Labelled:
 
 def mask_pairs(images: str, masks: str, names: Sequence[str] | None, ignore: int | None) -> Labelled:
     """Two folders with the same names; the grey levels (or colours) of a mask are its classes."""
+    if all(storage.look_up(storage.normalize(one)) for one in (images, masks)):  # one picture, one mask
+        return with_masks([(storage.normalize(images), storage.normalize(masks))], names, ignore, masks, ())
     pictures = {stem(path): uri for path, uri in pictures_below(images).items()}
     drawn = {stem(path): uri for path, uri in pictures_below(masks).items()}
     require(bool(pictures), f"{images}: holds no pictures", SourceError)

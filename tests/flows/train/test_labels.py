@@ -288,3 +288,10 @@ def test_groups_by_pattern(tmp_path: Path) -> None:
 def test_a_picture_is_read_as_operators_see_it(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", grain(1))
     assert (pixels_of(f"file://{path}") == grain(1)[..., ::-1]).all()
+
+
+def test_one_picture_with_its_mask(tmp_path: Path) -> None:
+    discs(tmp_path, count=1)
+    found = mask_pairs(str(tmp_path / "pictures" / "0.png"), str(tmp_path / "masks" / "0.png"), ("soil", "disc"), None)
+    assert [view.uri.rpartition("/")[2] for view in found.samples] == ["0.png"]
+    assert look_over(found).looked[0].amounts[1] > 0
