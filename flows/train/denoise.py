@@ -220,6 +220,10 @@ def _halved(pixels: Pixels) -> Pixels:
     return np.asarray(cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
 
 
+def _folder(place: Path) -> str:
+    return place.name if place.is_dir() else place.resolve().parent.name
+
+
 def main() -> None:
     import torch
     from safetensors.torch import load_file
@@ -238,6 +242,9 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights to begin with, a .safetensors file")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--licence", help="of the weights, for their description")
+    parser.add_argument(
+        "--trained-on", help="what the pictures are, for the same; the names of their folders if not told"
+    )
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     options = DenoiseOptions()
@@ -257,7 +264,7 @@ def main() -> None:
         mean=(0, 0, 0),
         std=(1, 1, 1),
         licence=given.licence,
-        trained_on=f"{', '.join(sorted({path.name for path in given.pictures}))}; drawn pictures and text",
+        trained_on=given.trained_on or ", ".join(sorted({_folder(path) for path in given.pictures})),
         date=datetime.now(UTC).date().isoformat(),
         figures={name: round(value, 2) for name, value in fitted.figures.items()},
     )
