@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.operators.kit import field_picture, item, page_picture, png, through
 
-from swath.flows.train.denoise import with_noise
+from swath.flows.train.denoise import psnr, with_noise
 from swath.operators.core.base import Pixels, Reject
 from swath.operators.image.codec import Decode
 from swath.operators.image.denoising import Denoise
@@ -165,3 +165,15 @@ def test_a_denoiser_of_somebody_else_is_told_nothing(tmp_path: Path) -> None:
     pixels = noisy(field_picture(1, 100, 71), 25)
     found = operator.process({"pixels": pixels}, operator.load())["pixels"]
     assert np.abs(found[1:-1, 1:-1].astype(int) - cv2.blur(pixels, (3, 3))[1:-1, 1:-1]).max() <= 1
+
+
+@pytest.mark.parametrize("sigma", [15, 50])
+def test_the_shipped_weights_take_noise_out_of_a_photo_better_than_non_local_means(sigma: int) -> None:
+    operator = Denoise()
+    operator.check()
+    clean = photo("chelsea")[:160, 120:300]
+    given = noisy(clean, sigma)
+    answer = operator.process({"pixels": given}, operator.load())
+    h = 0.6 * sigma  # the best for this photo
+    theirs = np.asarray(cv2.fastNlMeansDenoisingColored(given, None, h, h, 7, 21), np.uint8)
+    assert psnr(answer["pixels"], clean) > psnr(theirs, clean) + 1.5
