@@ -82,7 +82,8 @@ def rows_of(new: str, in_use: str, looked: Sequence[Looked]) -> tuple[list[View]
         "with",
     )
     parts = {_area(view) for view in views if not _is_whole(view)}
-    what = f"{len(views):,} parts of pictures" if parts else f"{len(views):,} pictures"
+    many = "s" if len(views) > 1 else ""
+    what = f"{len(views):,} part{many} of pictures" if parts else f"{len(views):,} picture{many}"
     silent = [model for model in (new, in_use) if model not in splits]
     unknown = f"; what {some(silent)} has learnt from is not known" if silent else ""
     return views, f"{what} held out from {'both' if len(splits) == 2 else some(splits)}{unknown}"
