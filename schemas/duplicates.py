@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from swath.schemas.items import Status
 from swath.schemas.sql import literal, quoted
 
-NEAR_BITS = 8
+NEAR_BITS = 6
 """In how many of 64 bits the perceptual hashes of two items differ at most."""
 DUPLICATES = (
     "One row a pair of items that look alike: every two hashes that differ in at most 3 of 64 bits, and those of up to "
-    "8 that have one of their four parts in common; of items with the same hash, each with the first of them"
+    f"{NEAR_BITS} that have one of their four parts in common; of items with the same hash, each with the first of them"
 )
 
 

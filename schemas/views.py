@@ -66,7 +66,7 @@ _REGION = Column("region", pa.int32(), "Position of the region in the item, from
 _CODE = Column("code", pa.int32(), "Position of the code in the item, from 1")
 _OTHER = tuple(replace(_OURS[name], name=f"other_{name}") for name in ("item_id", "source_uri", "page"))
 _ALIKE = (
-    Column("differing_bits", pa.int32(), "Bits of 64 in which their perceptual hashes differ; 0 to 8", "bits"),
+    Column("differing_bits", pa.int32(), "Bits of 64 in which their perceptual hashes differ; 0 to 6", "bits"),
     Column("similarity", pa.float32(), "Cosine of their embeddings, -1 to 1; null where a step made none"),
 )
 _WORD = Column("word", pa.int32(), "Position of the word in its line, from 1")

@@ -1,4 +1,4 @@
-"""Pairs that look alike: none is missed within three bits, and a million blank pages are no million squared."""
+"""Pairs that look alike: none is missed within three bits, and a thousand blank pages are no thousand squared."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def row(index: int, bits: int | None, status: str = "ok", **values: Any) -> dict
     return {**place, "status": status, "phash": None if bits is None else f"{bits:016x}", **values}
 
 
-def test_every_two_hashes_within_three_bits_are_a_pair_and_none_beyond_eight() -> None:
+def test_every_two_hashes_within_three_bits_are_a_pair_and_none_beyond_six() -> None:
     random = np.random.default_rng(4)
     hashes = [int(one) for one in random.integers(0, 2**64, 300, dtype=np.uint64)]
     for one in hashes[:60]:
