@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -35,7 +36,7 @@ TRAINED_ON_SKIMAGE = ("camera", "brick", "grass", "gravel", "retina", "hubble_de
 HELD_OUT = ("astronaut", "chelsea", "coffee", "rocket")
 NAIP = ("*_20090818.tif", "*_20120731.tif")
 """The flights that are trained on; that of 2017 is held out."""
-LICENCE = "CC0 and public domain (what it was trained on)"
+LICENCE = "Apache-2.0; trained on pictures that are CC0, public domain or drawn by Swath"
 TRAINED_ON = (
     "Caliterra and Seneca drone photos (CC0), NAIP 2009 and 2012 (public domain), pictures of scikit-image (CC0), "
     "drawn pictures and text"
@@ -77,6 +78,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True, help="of the whole training")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--start", type=Path, help="weights to begin with, of any scale")
+    parser.add_argument(
+        "--keep-start", type=float, default=0.0, metavar="SHARE", help="of --start in the end's weights"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file")
     given = parser.parse_args()
     options = RECIPES[given.name]
@@ -103,6 +107,9 @@ def main() -> None:
         lambda line: print(json.dumps(line), flush=True),
     )
     trained_on = TRAINED_ON if given_sources else "drawn text"
+    if start is not None and given.keep_start:
+        mean = {name: end.lerp(start[name].float(), given.keep_start) for name, end in fitted.state.items()}
+        fitted = replace(fitted, state=mean, figures={})  # which were those without it
     save_superres(given.output, fitted, options, licence=LICENCE, trained_on=trained_on, date=str(date.today()))
 
 
