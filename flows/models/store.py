@@ -14,6 +14,8 @@ from swath.operators.models.networks import choose
 from swath.operators.models.reference import ModelFile, find_model, models_home, shipped, use_fetch
 from swath.schemas.errors import ModelError
 
+ASKED_OTHERWISE = ("detection", "instance", "denoising")
+"""Tasks whose networks take more, or less, than a batch of pictures: that they can be built must do."""
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
 
@@ -73,8 +75,8 @@ def _outputs(file: ModelFile) -> tuple[tuple[int, ...], ...]:
     from swath.operators.models.networks import onnx_size, open_network
 
     onnx = file.path.suffix.lower() == ".onnx"
-    if file.info.task in ("detection", "instance") and not onnx:
-        torch_module(file)  # it takes a list of pictures; that it can be built must do
+    if file.info.task in ASKED_OTHERWISE and not onnx:
+        torch_module(file)
         return ()
     size = (onnx_size(file.path) if onnx else None) or (file.info.size or 64,) * 2
     network = open_network(file, size=size)

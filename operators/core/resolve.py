@@ -16,6 +16,8 @@ from swath.schemas.errors import ConfigurationError
 
 ENTRY_POINTS = "swath.operators"
 """The entry-point group by which a user's package brings operators."""
+NETWORKS = "swath.operators.models.nets."
+"""Holds no operator, and imports torch, which every command would have to wait for."""
 
 
 @cache
@@ -23,6 +25,8 @@ def built_in() -> dict[str, type[Operator]]:
     """Every operator of this package, by name."""
     found: dict[str, type[Operator]] = {}
     for module in pkgutil.walk_packages(swath.operators.__path__, swath.operators.__name__ + "."):
+        if module.name.startswith(NETWORKS):
+            continue
         for _, value in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(value, Operator) and not inspect.isabstract(value) and value.__module__ == module.name:
                 found[value.op_name()] = value

@@ -34,6 +34,12 @@ WORKLOADS = {
     "ocr_machine": "ocr:machine",
     "models_backends": "models_backends:backends",
     "models_card": "models_card:card",
+    "models_super_res": "models_super_res:super_resolution",
+    "models_denoise": "models_denoise:denoising",
+    "models_kind": "models_kind:kind",
+    "models_duplicates": "models_duplicates:duplicates",
+    "models_detect": "models_detect:detection",
+    "models_train": "models_train:training",
 }
 """Module and function of each; imported when its turn comes, because some import much."""
 

@@ -17,6 +17,7 @@ from swath.flows.run import process
 from swath.flows.run.records import Record, Request
 from swath.infra import storage
 from swath.operators.models.files import file_digest
+from swath.operators.models.reference import shipped
 from swath.schemas.errors import ModelError
 from swath.schemas.pipeline import Pipeline
 
@@ -81,3 +82,11 @@ def test_models_are_listed_shown_fetched_and_verified(models: Path, tmp_path: Pa
     refused = swath("verify", str(fetched))
     assert refused.exit_code == 1
     assert "its name says 00000000" in refused.stdout.replace("\n", "")
+
+
+def test_the_shipped_models_are_what_their_cards_say_and_answer() -> None:
+    result = swath("verify", *shipped(), "--json")
+    assert result.exit_code == 0, result.stdout
+    checked = json.loads(result.stdout)
+    assert {one["model"] for one in checked} >= {"swath:super_res_x2", "swath:super_res_x4", "swath:denoise"}
+    assert all(0 < one["parameters"] < 1_000_000 for one in checked)

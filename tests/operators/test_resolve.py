@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,10 @@ def test_an_installed_package_brings_operators_by_entry_point(tmp_path: Path, mo
     assert resolve("decode") is Decode  # nobody's package replaces a built-in one
     with pytest.raises(ConfigurationError, match="'lost' cannot be imported"):
         resolve("lost")
+
+
+def test_looking_operators_up_loads_none_of_what_they_compute_with() -> None:
+    code = "import sys; from swath.operators.core.resolve import built_in; built_in(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "swath.operators.image.classification" in loaded
+    assert not {"torch", "torchvision", "onnxruntime", "openvino", "tesserocr", "rapidocr"} & set(loaded)
