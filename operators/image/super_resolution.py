@@ -49,7 +49,7 @@ class SuperResolve(UsesModel, Transform):
     version: ClassVar[int] = 1
 
     model: str = SHIPPED[2]
-    """`swath:super_res_x2` or `_x4`, for photos, by `scale`; `swath:super_res_text_x2` for printed text; or a file."""
+    """`swath:super_res_x2` or `_x4`, by `scale`; or a file."""
     scale: Literal[2, 3, 4] = 2
     """How many times larger. A model for 2 makes 4 by being used twice."""
     tile: int = Field(default=192, ge=64, le=4096)

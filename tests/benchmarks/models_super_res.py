@@ -166,8 +166,7 @@ def main() -> None:
         f"x{scale}": compared(scale, named(f"super_res_x{scale}"), given.quick) for scale in BARS
     }
     if (DATA / "receipts_sroie/img").is_dir():
-        names = ("super_res_x2", "super_res_text_x2")
-        models = {f"swath:{name}": named(name) for name in names}
+        models = {"swath:super_res_x2": named("super_res_x2")}
         figures["receipts"] = receipts(1 if given.quick else given.receipts, models)
     print(json.dumps(figures, indent=1))
 
