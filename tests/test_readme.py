@@ -43,6 +43,7 @@ def test_the_doors_named_in_the_readme_are_targets_of_the_makefile() -> None:
     assert all(re.search(rf"^{target}:", made, re.MULTILINE) for target in targets)
 
 
+@pytest.mark.timeout(900)
 def test_every_command_in_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "demo")

@@ -71,7 +71,9 @@ def split(looked: Sequence[Looked], classes: Sequence[str], kind: Kind, share: f
         groups.setdefault(one.group, []).append(one)
     if len(groups) == 1:
         return _by_area(looked, kind, share)
-    order = sorted(groups, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+    # By content: the same pictures are held out wherever they lie.
+    contents = {name: min(one.digest for one in group) for name, group in groups.items()}
+    order = sorted(groups, key=lambda name: hashlib.sha256(f"{seed} {contents[name]}".encode()).digest())
     amounts = np.array([[*np.sum([one.amounts for one in groups[name]], axis=0), len(groups[name])] for name in order])
     held = _chosen(amounts, share)
     train = tuple(_view(one) for name, out in zip(order, held, strict=True) if not out for one in groups[name])

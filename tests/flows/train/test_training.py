@@ -46,7 +46,7 @@ def _one_thread() -> Any:
 @pytest.fixture(scope="module")
 def plants(drawn: dict[str, Labelled], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A segmenter that has learnt."""
-    settings = Settings(steps=16, size=64, batch=4, device="cpu", learning_rate=0.01)
+    settings = Settings(steps=24, size=64, batch=4, device="cpu", learning_rate=0.01, patience=20, precision="fp32")
     return run(drawn["segment"], tmp_path_factory.mktemp("plants"), settings)
 
 
@@ -92,7 +92,11 @@ def test_a_segmenter_learns_and_its_operator_says_the_same(plants: Outcome) -> N
 
 
 def test_a_detector_learns_and_its_operator_finds_the_same(drawn: dict[str, Labelled], tmp_path: Path) -> None:
-    done = run(drawn["detect"], tmp_path, Settings(steps=40, size=96, batch=4, device="cpu", learning_rate=0.004))
+    done = run(
+        drawn["detect"],
+        tmp_path,
+        Settings(steps=40, size=96, batch=4, device="cpu", learning_rate=0.004, patience=20, precision="fp32"),
+    )
     assert done.figures["ap50"] > done.baselines["a grid of boxes of the usual size"] + 0.2
     views, known = rows_of(str(done.model), str(done.model), done.looked)
     result = compare(str(done.model), str(done.model), drawn["detect"], views, known)
