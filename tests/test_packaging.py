@@ -99,7 +99,8 @@ def test_the_wheel_holds_every_module_and_data_file_and_no_test(wheel: Path) -> 
     assert not [name for name in names if "tests" in Path(name).parts]
     assert {name.split("/")[0] for name in names} == {"swath", wheel.name.rsplit("-py3", 1)[0] + ".dist-info"}
     for room in ROOMS:
-        wanted = [path for suffix in ("py", "yaml", "md", "safetensors") for path in (ROOT / room).rglob(f"*.{suffix}")]
+        files = (path for path in (ROOT / room).rglob("*") if path.is_file())
+        wanted = [path for path in files if "__pycache__" not in path.parts]
         assert wanted
         missing = {f"swath/{path.relative_to(ROOT).as_posix()}" for path in wanted} - names
         assert not missing
