@@ -13,7 +13,7 @@ from swath.flows.train.data import Labelled
 from swath.flows.train.draw import Look, batches, class_crop, in_turn, normalised
 from swath.flows.train.fit import Figures
 from swath.flows.train.metrics import accuracy, confusion, f1, mean
-from swath.flows.train.pictures import Pictures, normalisation
+from swath.flows.train.pictures import Pictures
 from swath.flows.train.split import Split, View
 from swath.flows.train.task import GENTLY, Row, Settings, Start, start
 from swath.operators.core.base import Pixels
@@ -37,12 +37,8 @@ class Classification:
         self.labelled, self.split, self.settings = labelled, split, settings
         self.rate = RATE if model is None else RATE * GENTLY
         size = settings.size or (None if model else SIZE)
-        means, deviations = normalisation([view.looked for view in split.train])
-        info = ModelInfo(
-            task="classification", classes=labelled.classes, size=size, mean=means, std=deviations,
-            trained_on=labelled.source,
-        )  # fmt: skip
-        self.begun: Start = start(info, model, named, lambda _: {"num_classes": len(labelled.classes)})
+        sized = {"num_classes": len(labelled.classes)}
+        self.begun: Start = start("classification", labelled, split, model, named, lambda _: sized, size)
         begun = self.begun.info
         side = size or begun.size or 224
         resize = begun.resize if begun.resize and side == begun.size else round(side * 8 / 7)

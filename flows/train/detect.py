@@ -13,7 +13,7 @@ from swath.flows.train.data import Boxes, Labelled
 from swath.flows.train.draw import Look, batches, box_crop, by_area, in_turn, normalised, region
 from swath.flows.train.fit import Figures
 from swath.flows.train.metrics import Matched, average_precision, best_threshold, clipped, match, mean, objects
-from swath.flows.train.pictures import Pictures, normalisation
+from swath.flows.train.pictures import Pictures
 from swath.flows.train.split import Split
 from swath.flows.train.task import GENTLY, Row, Settings, Start, start
 from swath.operators.core.base import Pixels
@@ -44,11 +44,7 @@ class Detection:
     def __init__(self, labelled: Labelled, split: Split, settings: Settings, model: str | None, named: str) -> None:
         self.labelled, self.split, self.settings = labelled, split, settings
         self.rate = RATE if model is None else RATE * GENTLY
-        means, deviations = normalisation([view.looked for view in split.train])
-        info = ModelInfo(
-            task="detection", classes=labelled.classes, mean=means, std=deviations, trained_on=labelled.source
-        )
-        self.begun: Start = start(info, model, named, self._arguments)
+        self.begun: Start = start("detection", labelled, split, model, named, self._arguments)
         self.module, self.info = self.begun.module, self.begun.info
         self.ours = self.info.architecture == OURS
         if not self.ours:  # torchvision's normalise by themselves, and count the background as a class

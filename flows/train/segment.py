@@ -13,7 +13,7 @@ from swath.flows.train.data import IGNORED, Labelled
 from swath.flows.train.draw import Look, Points, aims_of, batches, by_area, mask_crop, normalised, region
 from swath.flows.train.fit import Figures
 from swath.flows.train.metrics import Counts, accuracy, confusion, f1, iou, mean
-from swath.flows.train.pictures import Pictures, normalisation
+from swath.flows.train.pictures import Pictures
 from swath.flows.train.split import Split
 from swath.flows.train.task import GENTLY, Row, Settings, Start, start
 from swath.operators.core.base import Pixels
@@ -38,11 +38,7 @@ class Segmentation:
     def __init__(self, labelled: Labelled, split: Split, settings: Settings, model: str | None, named: str) -> None:
         self.labelled, self.split, self.settings = labelled, split, settings
         self.rate = RATE if model is None else RATE * GENTLY
-        means, deviations = normalisation([view.looked for view in split.train])
-        info = ModelInfo(
-            task="segmentation", classes=labelled.classes, mean=means, std=deviations, trained_on=labelled.source
-        )
-        self.begun: Start = start(info, model, named, self._arguments)
+        self.begun: Start = start("segmentation", labelled, split, model, named, self._arguments)
         self.module, self.info = self.begun.module, self.begun.info
         size = settings.size or SIZE
         if self.info.architecture != OURS:  # which have no scale of their own: windows of this size are shown to it

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from swath.flows.train.data import Labelled
 from swath.flows.train.fit import Figures
+from swath.flows.train.pictures import normalisation
+from swath.flows.train.split import Split
 from swath.operators.models.info import ModelInfo
+from swath.operators.models.info import Task as ModelTask
 from swath.schemas.errors import ModelError
 
 if TYPE_CHECKING:
@@ -83,12 +87,22 @@ class Start:
     said: str
 
 
-def start(info: ModelInfo, model: str | None, named: str, sized: Callable[[str], dict[str, Any]]) -> Start:
+def start(
+    kind: ModelTask,
+    labelled: Labelled,
+    split: Split,
+    model: str | None,
+    named: str,
+    sized: Callable[[str], dict[str, Any]],
+    size: int | None = None,
+) -> Start:
     """A network for these classes: from the model of a reference, where one is given, all layers that fit.
 
     `named` is the architecture where neither `model` nor the user names one; `sized` gives the arguments that say how
     many classes an architecture is for. Raises ModelError.
     """
+    mean, std = normalisation([view.looked for view in split.train])
+    info = ModelInfo(task=kind, classes=labelled.classes, size=size, mean=mean, std=std, trained_on=labelled.source)
     import torch
 
     from swath.operators.models.files import WEIGHTS, state_dict

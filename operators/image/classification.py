@@ -19,9 +19,9 @@ from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, 
 from swath.operators.models.modules import architecture_of
 from swath.operators.models.networks import Array, Network, onnx_size
 from swath.operators.models.reference import ModelFile
-from swath.operators.models.uses import UsesModel
+from swath.operators.models.uses import UsesModel, read_names
 from swath.schemas.columns import Column
-from swath.schemas.errors import ConfigurationError, ModelError
+from swath.schemas.errors import ModelError
 from swath.schemas.items import Reason
 from swath.schemas.types import LABELS
 
@@ -235,11 +235,7 @@ class Classify(Classifies):
             return self.described().classes
         if not isinstance(self.classes, str):
             return self.classes
-        path = Path(self.classes.removeprefix("file://")).expanduser()
-        try:
-            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"class names {self.classes!r} cannot be read: {error}") from error
+        return read_names(self.classes)
 
     def _labels(self, outputs: Array, classifier: Classifier) -> list[dict[str, Any]] | Reject:
         checked = self.checked(outputs, classifier.names)

@@ -20,9 +20,9 @@ from swath.operators.models.info import ModelInfo, Task, Three
 from swath.operators.models.nets import OURS
 from swath.operators.models.networks import onnx_size
 from swath.operators.models.reference import ModelFile
-from swath.operators.models.uses import UsesModel
+from swath.operators.models.uses import UsesModel, read_names
 from swath.schemas.columns import Column
-from swath.schemas.errors import ConfigurationError, ModelError
+from swath.schemas.errors import ModelError
 
 Array = npt.NDArray[np.float32]
 GREY = 114
@@ -190,11 +190,7 @@ class SeesPictures(UsesModel, ModelOperator):
         """The class names; None where nobody says any. Raises ConfigurationError where their file cannot be read."""
         if not isinstance(self.classes, str):
             return self.classes or info.classes
-        path = Path(self.classes.removeprefix("file://")).expanduser()
-        try:
-            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"class names {self.classes!r} cannot be read: {error}") from error
+        return read_names(self.classes)
 
     def normalised(self, images: Sequence[Pixels], info: ModelInfo) -> Array:
         """(N, H, W, 3) as the model takes them."""

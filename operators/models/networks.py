@@ -27,7 +27,6 @@ Infer = Callable[[Array], Arrays]
 Backend = Literal["auto", "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"]
 Axes = Literal["auto", "nchw", "nhwc"]
 """auto: what the shape of the model's input says; nchw where it does not."""
-PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 FILLED = 0.8
 """Share of a card's free memory that pictures may take."""
 PIXEL_TASKS = ("super_resolution", "denoising")
@@ -131,7 +130,7 @@ def _runs_here(backend: str) -> bool:
 
 
 def _installed(backend: str) -> bool:
-    return importlib.util.find_spec(PACKAGES[backend.partition("-")[0]]) is not None
+    return importlib.util.find_spec(backend.partition("-")[0]) is not None
 
 
 def _is_half(backend: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from pydantic import Field
 from swath.operators.core.base import Operator
 from swath.operators.models.networks import Axes, Backend, Network, choose, open_network
 from swath.operators.models.reference import ModelFile, find_model
+from swath.schemas.errors import ConfigurationError
 
 
 class UsesModel(Operator):
@@ -53,3 +55,12 @@ class UsesModel(Operator):
         file = self.found()
         chosen = choose(file, self.backend, self.device)
         return self.model_copy(update={"sha256": file.sha256, "backend": chosen})
+
+
+def read_names(file: str) -> tuple[str, ...]:
+    """The class names in a text file, one a line, by its path. Raises ConfigurationError where it cannot be read."""
+    path = Path(file.removeprefix("file://")).expanduser()
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"class names {file!r} cannot be read: {error}") from error

@@ -125,35 +125,27 @@ def tiny_detector() -> Path:
 @cache
 def tiny_super_res() -> Path:
     """Weights that enlarge twice and change a little of what a bicubic enlargement is."""
-    import torch
-
-    from swath.operators.models.info import ModelInfo, write_weights
-    from swath.operators.models.nets.super_res import SuperRes
-
-    torch.manual_seed(1)
-    arguments = {"scale": 2, "channels": 8, "blocks": 1}
-    net = SuperRes(**arguments)
-    torch.nn.init.normal_(net.tail.weight, std=0.02)
-    path = MODELS.path / "tiny_super_res.safetensors"
-    info = ModelInfo(task="super_resolution", architecture="swath.super_res", arguments=arguments)
-    write_weights(path, net.state_dict(), info)
-    return path
+    return _tiny_net("tiny_super_res", "super_resolution", "swath.super_res", {"scale": 2, "channels": 8, "blocks": 1})
 
 
 @cache
 def tiny_denoiser() -> Path:
     """Weights that change a little of every picture."""
+    return _tiny_net("tiny_denoiser", "denoising", "swath.denoise", {"channels": 8, "pairs": 1})
+
+
+def _tiny_net(name: str, task: Any, architecture: str, arguments: dict[str, Any]) -> Path:
+    """One of our networks with random weights, whose last layer does little."""
     import torch
 
     from swath.operators.models.info import ModelInfo, write_weights
-    from swath.operators.models.nets.denoise import Denoise
+    from swath.operators.models.modules import build
 
     torch.manual_seed(1)
-    arguments = {"channels": 8, "pairs": 1}
-    net = Denoise(**arguments)
+    info = ModelInfo(task=task, architecture=architecture, arguments=arguments)
+    net: Any = build(info)
     torch.nn.init.normal_(net.tail.weight, std=0.02)
-    path = MODELS.path / "tiny_denoiser.safetensors"
-    info = ModelInfo(task="denoising", architecture="swath.denoise", arguments=arguments)
+    path = MODELS.path / f"{name}.safetensors"
     write_weights(path, net.state_dict(), info)
     return path
 
