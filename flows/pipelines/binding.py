@@ -15,7 +15,18 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from swath.infra.models import fetch
-from swath.operators.core.base import BYTES, GIVEN, PIXELS, TO_SOURCE, Operator, configuration
+from swath.operators.core.base import (
+    BYTES,
+    GEOREF,
+    GIVEN,
+    GROUND,
+    OPEN,
+    PIXELS,
+    SURROUNDINGS,
+    TO_SOURCE,
+    Operator,
+    configuration,
+)
 from swath.operators.core.chain import BoundStep
 from swath.operators.core.resolve import built_in, resolve
 from swath.operators.core.when import When
@@ -202,9 +213,9 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
     use_fetch(fetch)
     operators = [_operator(loaded, index, step) for index, step in enumerate(loaded.pipeline.steps)]
     operators = _scaled(operators)
-    unstored = {BYTES.name, PIXELS.name, TO_SOURCE.name}
+    unstored = {column.name for column in (BYTES, OPEN, PIXELS, TO_SOURCE, *GROUND)}
     producers: dict[str, str] = {}
-    known = {column.name for column in GIVEN}
+    known = {column.name for column in (*GIVEN, GEOREF, SURROUNDINGS)}
     fingerprints: dict[str, str] = {}
     steps: list[BoundStep] = []
     for index, (step, operator) in enumerate(zip(loaded.pipeline.steps, operators, strict=True)):

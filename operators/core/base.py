@@ -27,8 +27,15 @@ Matrix = npt.NDArray[np.float64]
 BYTES = working("bytes", "Content of the object's first file; bytes")
 PIXELS = working("pixels", "The working image; (H, W, 3) uint8, sRGB")
 TO_SOURCE = working("to_source", "From working to source pixels; (3, 3) float64")
-GIVEN: tuple[Column, ...] = (*MANIFEST, BYTES)
+OPEN = working("open", "Opens a file of the object for reading by ranges; from its URI to a seekable binary file")
+GIVEN: tuple[Column, ...] = (*MANIFEST, BYTES, OPEN)
 """The columns an item has before the first operator."""
+GEOREF = working("georef", "Where the source's pixels lie on the ground; a Georef")
+BANDS = working("bands", "The samples of all bands; Bands")
+SURROUNDINGS = working("surroundings", "What lies around the item's window in its raster; Surroundings")
+GROUND: tuple[Column, ...] = (GEOREF, BANDS, SURROUNDINGS)
+"""What a step may make known of the ground (`swath.operators.core.ground`), under these names whatever the step is
+called. Any step may read `georef` and `surroundings`: they are None where no step before made them."""
 
 
 class Reject(Exception):

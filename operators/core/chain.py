@@ -12,8 +12,10 @@ from typing import Any, Protocol
 
 from swath.operators.core.base import (
     BYTES,
+    GROUND,
     PIXELS,
     PREPARED,
+    SURROUNDINGS,
     TO_SOURCE,
     Artifact,
     Batch,
@@ -83,7 +85,9 @@ class BoundStep:
         """The output columns under the names they have in the table: a step named after its operator keeps the
         operator's own."""
         prefix = "" if self.name == self.operator.op_name() else f"{self.name}_"
-        return tuple(column.renamed(prefix + column.name) for column in self.operator.outputs())
+        return tuple(
+            column if column in GROUND else column.renamed(prefix + column.name) for column in self.operator.outputs()
+        )
 
     @cached_property
     def table_names(self) -> dict[str, str]:
@@ -231,6 +235,7 @@ class Chain:
         if isinstance(link.step.operator, Transform):
             pixels, to_input = result.pop("pixels"), result.pop("to_input")
             if pixels is not None:
+                row.pop(SURROUNDINGS.name, None)  # they would not look like these pixels any more
                 row["pixels"] = pixels
                 anew = PIXELS.name not in link.step.reads
                 row["to_source"] = to_input if anew else row.get("to_source", IDENTITY) @ to_input
