@@ -37,6 +37,7 @@ from swath.flows.console.terminal import keep_for_python
 from swath.flows.history.cli import app as history
 from swath.flows.models.cli import app as models
 from swath.flows.review.cli import app as review
+from swath.flows.survey.cli import app as survey
 from swath.flows.train.cli import app as train
 from swath.flows.upkeep.cli import app as upkeep
 from swath.schemas.errors import SwathError
@@ -55,6 +56,7 @@ app.add_typer(models, name="models")
 app.add_typer(ask)
 app.add_typer(history)
 app.add_typer(backfill)
+app.add_typer(survey)
 app.add_typer(upkeep)
 
 

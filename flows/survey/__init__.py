@@ -1,0 +1,1 @@
+"""Over the windows and photos of a survey together: mosaics, zones, changes, maps, catalogs."""
