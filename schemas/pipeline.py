@@ -12,6 +12,10 @@ RESERVED = {"main", "temp", "system", "information_schema", "pg_catalog", "corre
 """What a table cannot be called, because its name is a schema in SQL and these mean something there."""
 
 
+MIN_WINDOW, MAX_WINDOW = 16, 16_384
+"""Pixels of a window's side."""
+
+
 def snake_case(name: str) -> str:
     """`AssessQuality` as `assess_quality`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
@@ -19,6 +23,27 @@ def snake_case(name: str) -> str:
 
 class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Windows(Model):
+    """How rasters are cut into the windows that are their items; on a grid that begins at the raster's first pixel."""
+
+    size: float = Field(default=1024, gt=0)
+    """Length of a window's sides; the last ones of a row and column are shorter."""
+    overlap: float = Field(default=0, ge=0)
+    """How far a window reaches into the next; less than half of `size`."""
+    unit: Literal["pixels", "metres"] = "pixels"
+    """metres: rounded to whole pixels by the raster's own resolution at its centre, which it must state."""
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Windows:
+        if self.overlap * 2 >= self.size:
+            raise ValueError(f"windows of {self.size:g} cannot overlap by {self.overlap:g}; give less than half")
+        if self.unit == "pixels" and not (self.size.is_integer() and self.overlap.is_integer()):
+            raise ValueError("windows in pixels have whole sizes and overlaps; write `unit: metres` for others")
+        if self.unit == "pixels" and not MIN_WINDOW <= self.size <= MAX_WINDOW:
+            raise ValueError(f"windows have {MIN_WINDOW} to {MAX_WINDOW} pixels a side, not {self.size:g}")
+        return self
 
 
 class Source(Model):
@@ -36,6 +61,9 @@ class Source(Model):
     None: every file is an object of its own."""
     pages: bool = True
     """Whether the pages of PDFs and multi-page TIFFs become items; else only the first page is read."""
+    windows: Windows | None = None
+    """How GeoTIFFs and JPEG 2000 files are cut, each window an item (`windows: {}` for 1024 pixels); their headers
+    are read by ranges, the whole file never. None: a file is an item, or a page of it."""
 
 
 class Step(Model):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from swath.schemas.columns import Column, working
@@ -36,6 +37,9 @@ SURROUNDINGS = working("surroundings", "What lies around the item's window in it
 GROUND: tuple[Column, ...] = (GEOREF, BANDS, SURROUNDINGS)
 """What a step may make known of the ground (`swath.operators.core.ground`), under these names whatever the step is
 called. Any step may read `georef` and `surroundings`: they are None where no step before made them."""
+SKIPPED = Column("skipped", pa.string(), "Why no later step looked at the item: empty (no valid pixel); null otherwise")
+"""A transform that finds nothing in an item says so here, under this name whatever the step is called: the item is no
+reject, and no later step sees it."""
 
 
 class Reject(Exception):
@@ -104,6 +108,14 @@ class Operator(BaseModel, ABC):
 
     def needs_pixels(self) -> int | None:
         """Length in pixels of the shorter side it can do with, where it reads pixels; None: full resolution."""
+        return None
+
+    def needs_bands(self) -> frozenset[str]:
+        """Roles of the bands without which it can do nothing, such as nir."""
+        return frozenset()
+
+    def gives_bands(self) -> tuple[str, ...] | None:
+        """Of one that makes `bands`: their roles, where its configuration says; None where only the files do."""
         return None
 
     def model_name(self) -> str | None:

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 from swath.operators.core.base import (
     BYTES,
     GROUND,
+    OPEN,
     PIXELS,
     PREPARED,
+    SKIPPED,
     SURROUNDINGS,
     TO_SOURCE,
     Artifact,
@@ -86,7 +88,8 @@ class BoundStep:
         operator's own."""
         prefix = "" if self.name == self.operator.op_name() else f"{self.name}_"
         return tuple(
-            column if column in GROUND else column.renamed(prefix + column.name) for column in self.operator.outputs()
+            column if column in (*GROUND, SKIPPED) else column.renamed(prefix + column.name)
+            for column in self.operator.outputs()
         )
 
     @cached_property
@@ -250,7 +253,7 @@ class Chain:
 
 
 def _applies(link: Link, row: Row) -> bool:
-    if row["status"] != Status.OK:
+    if row["status"] != Status.OK or row.get(SKIPPED.name) is not None:
         return False
     if link.half == "run":  # decided when it was prepared; what `when` reads may be gone
         return link.prepared in row
@@ -294,7 +297,7 @@ def reject(row: Row, step: str, result: Reject) -> None:
 def links_of(steps: Sequence[BoundStep]) -> list[Link]:
     """The calls for the steps: models split into their halves, and every working column dropped after its last
     reader, or at once where nobody reads it."""
-    working = {column.name for column in (BYTES, PIXELS, TO_SOURCE)}
+    working = {column.name for column in (BYTES, OPEN, PIXELS, TO_SOURCE)}
     working |= {column.name for step in steps for column in step.outputs if not column.stored}
     pending = set(working)
     links: list[Link] = []
