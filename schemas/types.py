@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from swath.schemas.columns import Column, list_of, struct
+from swath.schemas.sql import shape
 
 BOX = struct(
     Column("x_min", pa.float32(), "Left edge in the source picture", "pixels"),
@@ -21,16 +22,19 @@ LABELS = list_of(
 )
 EMBEDDING = pa.list_(pa.float32())
 """A vector of length 1. Iceberg knows no half precision: its values are those of float16, kept in float32."""
+_AREA = Column("area_m2", pa.float64(), "Area on the ground; null where the scale is unknown", "square metres")
 SEGMENTS = list_of(
     Column("label", pa.string(), "Class name"),
     Column("fraction", pa.float32(), "Share of the valid picture that the class covers, 0 to 1"),
     Column("pixels", pa.int64(), "Area in the source picture", "pixels"),
-    Column("area_m2", pa.float64(), "Area on the ground; null where the scale is unknown", "square metres"),
+    _AREA,
 )
 DETECTIONS = list_of(
     Column("label", pa.string(), "Class name"),
     Column("score", pa.float32(), "How sure the model is, 0 to 1"),
     Column("box", BOX, "Where it is"),
+    Column("area_m2", pa.float64(), "Area of the box on the ground; null where it is unknown", "square metres"),
+    Column("ground", pa.binary(), "Polygon of the box on the ground (WKB, CRS84); null where it is unknown"),
 )
 """The best first."""
 INSTANCES = list_of(
@@ -38,8 +42,9 @@ INSTANCES = list_of(
     Column("score", pa.float32(), "How sure the model is, 0 to 1; null of a region that was cut out of a class map"),
     Column("box", BOX, "Around it"),
     Column("pixels", pa.int64(), "Area in the source picture", "pixels"),
-    Column("area_m2", pa.float64(), "Area on the ground; null where the scale is unknown", "square metres"),
+    _AREA,
     Column("outline", pa.string(), "MULTIPOLYGON in WKT, in source pixels, y downwards"),
+    Column("ground", pa.binary(), "The outline on the ground (WKB, CRS84); null where it is unknown"),
 )
 """Things, or regions, of which the outlines are known."""
 WORDS = list_of(
@@ -101,3 +106,14 @@ REDACTIONS = list_of(
     Column("count", pa.int32(), "1 where it begins, 0 where it goes on: the sum is how often rules matched", "matches"),
 )
 """What was masked by which rule and where; never what it was."""
+
+
+_GREW = ((DETECTIONS, 3), (INSTANCES, 6))
+"""Types whose elements had only so many of their fields once; the others came after them."""
+
+
+def is_of(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column of a table is of one of these types, or of what the type was when the table was made."""
+    if shape(kind) == shape(wanted):
+        return True
+    return any(wanted is grown and shape(kind) == ("list", shape(grown.value_type)[:had]) for grown, had in _GREW)

@@ -22,6 +22,7 @@ from swath.schemas.types import (
     MATCHES,
     REGIONS,
     SEGMENTS,
+    is_of,
 )
 
 TABLE = "{table}"
@@ -111,14 +112,18 @@ _FLAT = (
         ("label", "fraction", "pixels", "area_m2"),
     ),
     _Flat(
-        "detections", "One row an object that was detected", DETECTIONS, (("", _DETECTION),), ("label", "score", *_BOX)
+        "detections",
+        "One row an object that was detected",
+        DETECTIONS,
+        (("", _DETECTION),),
+        ("label", "score", "area_m2", "ground", *_BOX),
     ),
     _Flat(
         "instances",
         "One row a thing or region of which the outlines are known",
         INSTANCES,
         (("", _INSTANCE),),
-        ("label", "score", "pixels", "area_m2", "outline", *_BOX),
+        ("label", "score", "pixels", "area_m2", "outline", "ground", *_BOX),
     ),
     _Flat("lines", "One row a line of text", LINES, (("", _LINE),), ("text", "confidence", *_BOX)),
     _Flat(
@@ -194,31 +199,42 @@ def _items(schema: pa.Schema) -> View:
 
 
 def _flat(flat: _Flat, schema: pa.Schema, steps: Mapping[str, str]) -> View:
-    element = flat.type.value_type
-    for path, _ in flat.unnest[1:]:
-        element = element.field(path).type.value_type
+    element = _element(flat, flat.type)
     positions = [position for _, position in flat.unnest if position]
     fields = [(path, _nested(element, path)) for path in flat.fields]
     columns = (*PLACE, STEP, *positions, *(column for _, column in fields))
-    made_by = [(f.name, steps.get(f.name, f.name)) for f in schema if shape(f.type) == shape(flat.type)]
+    made_by = [(f, steps.get(f.name, f.name)) for f in schema if is_of(f.type, flat.type)]
     if not made_by:
         return _nothing(flat.name, flat.doc, columns)
     selects = []
-    for name, step in made_by:
+    for field, step in made_by:
         source = f"{TABLE} WHERE status <> {literal(Status.GONE)}"
         keep = [quoted(column.name) for column in PLACE]
         for path, position in flat.unnest:
-            lists = f"element.{quoted(path)}" if path else quoted(name)
+            lists = f"element.{quoted(path)}" if path else quoted(field.name)
             number = (
                 [f"CAST(generate_subscripts({lists}, 1) AS INTEGER) AS {quoted(position.name)}"] if position else []
             )
             source = f"(SELECT {', '.join([*keep, *number, f'unnest({lists}) AS element'])} FROM {source})"
             keep += [quoted(position.name)] if position else []
         place, rest = keep[: len(PLACE)], keep[len(PLACE) :]
-        values = [f"element.{path} AS {quoted(column.name)}" for path, column in fields]
+        there = _element(flat, field.type).names  # a table may be older than a field of its type
+        values = [
+            f"{f'element.{path}' if path.split('.')[0] in there else f'CAST(NULL AS {sql_type(column.type)})'} "
+            f"AS {quoted(column.name)}"
+            for path, column in fields
+        ]
         chosen = ", ".join([*place, f"{literal(step)} AS step", *rest, *values])
         selects.append(f"SELECT {chosen} FROM {source}")
     return View(flat.name, flat.doc, columns, " UNION ALL ".join(selects))
+
+
+def _element(flat: _Flat, kind: pa.ListType) -> pa.StructType:
+    """What the view has a row for, in a column of such a type."""
+    element = kind.value_type
+    for path, _ in flat.unnest[1:]:
+        element = element.field(path).type.value_type
+    return element
 
 
 def _of_type(kind: pa.DataType, schema: pa.Schema) -> list[str]:
