@@ -57,8 +57,8 @@ class Source(Model):
     """Globs over the path below the source, whatever their case; empty: every extension the pipeline can read."""
     exclude: tuple[str, ...] = ()
     group: str | None = None
-    """Regular expression over the path with groups `key` and `role`: files with one key are one object.
-    None: every file is an object of its own."""
+    """Which files are one object: `micasense`, `sequoia`, `dji`, `landsat` or `sentinel2`, by their makers' names; or a
+    regular expression over the path with groups `key` and `role`: files with one key. None: every file by itself."""
     pages: bool = True
     """Whether the pages of PDFs and multi-page TIFFs become items; else only the first page is read."""
     windows: Windows | None = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from swath.flows.source.captures import RULES, Member
 from swath.flows.source.sorting import insert, rows_of, scratch_database
 from swath.infra.scratch import Scratch
 from swath.schemas.errors import ConfigurationError
@@ -49,10 +50,15 @@ class Object(NamedTuple):
         return self.files[0].uri
 
 
-def check_rule(rule: str | None) -> re.Pattern[str] | None:
-    """The grouping rule, compiled. Raises ConfigurationError where it has not the groups `key` and `role`."""
-    if rule is None:
-        return None
+Rule = Callable[[str], Member | None]
+"""From a file's path below the source to its place in an object; None for a file of its own."""
+
+
+def check_rule(rule: str | None) -> Rule | None:
+    """The grouping rule: one by name (`micasense`), or a regular expression. Raises ConfigurationError where it is
+    none, or has not the groups `key` and `role`."""
+    if rule is None or rule in RULES:
+        return RULES.get(rule or "")
     try:
         expression = re.compile(rule)
     except re.error as error:
@@ -61,23 +67,33 @@ def check_rule(rule: str | None) -> re.Pattern[str] | None:
     if missing:
         names = " and ".join(f"(?P<{name}>...)" for name in sorted(missing))
         raise ConfigurationError(
-            f"source.group {rule!r} lacks {names}; write for example (?P<key>.+)_(?P<role>\\d)[.]tif"
+            f"source.group {rule!r} is none of {', '.join(RULES)}, and lacks {names}; write for example "
+            "(?P<key>.+)_(?P<role>\\d)[.]tif"
         )
-    return expression
+
+    def of(path: str) -> Member | None:
+        match = expression.search(path)
+        if match is None or match["key"] is None:
+            return None
+        return Member(posixpath.dirname(path), match["key"], match["role"] or "")
+
+    return of
 
 
-def objects_of(files: Iterable[File], rule: re.Pattern[str] | None) -> Iterator[Object]:
+def objects_of(files: Iterable[File], rule: Rule | None) -> Iterator[Object]:
     """The objects, in the order of their first files' folders and keys; memory does not grow with their number.
 
-    By the rule, which is searched for in the path below the source, files of one folder with the same `key`
-    are one object. Files that it does not match are objects of their own.
+    By the rule, files of one folder with the same `key` are one object. Files of which it knows nothing are objects
+    of their own. Of coarser copies of a band, which a rule by name tells by their rank, the finest is taken.
     """
     if rule is None:
         for file in files:
             yield Object(file.path, file.etag, file.size, (file,), (IMAGE,))
         return
     for _, members in groupby(_sorted_by_key(files, rule), key=itemgetter(0, 1, 2)):
-        yield _object([(role, File(*file)) for _, _, _, role, *file in members])
+        finest: dict[str, int] = {}
+        kept = [(role, File(*file)) for _, _, _, role, rank, *file in members if rank == finest.setdefault(role, rank)]
+        yield _object(kept)
 
 
 def _object(members: list[tuple[str, File]]) -> Object:
@@ -90,20 +106,23 @@ def _object(members: list[tuple[str, File]]) -> Object:
 
 
 _KEYED = pa.schema(
-    [(name, pa.string()) for name in ("folder", "key", "alone", "role", "path", "uri", "etag")] + [("size", pa.int64())]
+    [(name, pa.string()) for name in ("folder", "key", "alone", "role")]
+    + [("rank", pa.int32())]
+    + [(name, pa.string()) for name in ("path", "uri", "etag")]
+    + [("size", pa.int64())]
 )
 
 
-def _sorted_by_key(files: Iterable[File], rule: re.Pattern[str]) -> Iterator[tuple[Any, ...]]:
+def _sorted_by_key(files: Iterable[File], rule: Rule) -> Iterator[tuple[Any, ...]]:
     """Rows of `_KEYED`, members of one object next to each other; sorted on disk where they are many."""
     with Scratch("grouping") as folder, scratch_database(folder) as database:
         insert(database, "keyed", (_keyed(file, rule) for file in files), _KEYED)
-        yield from rows_of(database, "FROM keyed ORDER BY folder, key, alone, role, uri")
+        yield from rows_of(database, "FROM keyed ORDER BY folder, key, alone, role, rank, uri")
 
 
-def _keyed(file: File, rule: re.Pattern[str]) -> tuple[Any, ...]:
-    match = rule.search(file.path)
-    folder, name = posixpath.split(file.path)
-    if match is None or match["key"] is None:
-        return folder, name, name, IMAGE, *file
-    return folder, match["key"], "", match["role"] or "", *file
+def _keyed(file: File, rule: Rule) -> tuple[Any, ...]:
+    member = rule(file.path)
+    if member is None:
+        folder, name = posixpath.split(file.path)
+        return folder, name, name, IMAGE, 0, *file
+    return member.folder, member.key, "", member.role, member.rank, *file
