@@ -29,6 +29,20 @@ SEGMENTS = list_of(
     Column("pixels", pa.int64(), "Area in the source picture", "pixels"),
     _AREA,
 )
+INDICES = list_of(
+    Column("name", pa.string(), "Which index: ndvi, ndwi, exg ..."),
+    Column("mean", pa.float64(), "Mean; null where no pixel has a value", "index"),
+    Column("std", pa.float64(), "Standard deviation", "index"),
+    *(Column(f"p{percent:02d}", pa.float64(), f"{percent}th percentile", "index") for percent in (5, 25, 50, 75, 95)),
+    Column("histogram", pa.list_(pa.int64()), "Pixels in each of its bins, which are of one width", "pixels"),
+    Column("histogram_low", pa.float64(), "Where the first bin begins; what lies below counts to it", "index"),
+    Column("histogram_high", pa.float64(), "Where the last bin ends; what lies above counts to it", "index"),
+    Column("pixels", pa.int64(), "Pixels that have a value", "pixels"),
+    Column("valid_fraction", pa.float64(), "Share of the item's pixels that have a value, 0 to 1"),
+    Column("calibrated", pa.bool_(), "Whether it is made of reflectance; else of digital numbers"),
+    Column("note", pa.string(), "Why there are no values; null where there are"),
+)
+"""Spectral indices of an item."""
 DETECTIONS = list_of(
     Column("label", pa.string(), "Class name"),
     Column("score", pa.float32(), "How sure the model is, 0 to 1"),

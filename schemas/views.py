@@ -16,6 +16,7 @@ from swath.schemas.types import (
     DETECTIONS,
     EMBEDDING,
     FIELDS,
+    INDICES,
     INSTANCES,
     LABELS,
     LINES,
@@ -110,6 +111,13 @@ _FLAT = (
         SEGMENTS,
         (("", None),),
         ("label", "fraction", "pixels", "area_m2"),
+    ),
+    _Flat(
+        "indices",
+        "One row a spectral index of an item",
+        INDICES,
+        (("", None),),
+        ("name", "mean", "std", "p05", "p25", "p50", "p75", "p95", "pixels", "valid_fraction", "calibrated", "note"),
     ),
     _Flat(
         "detections",

@@ -297,7 +297,7 @@ def _bound(
         for name in sorted(when.columns & unstored):
             raise ConfigurationError(f"when: {step.when!r} reads {name!r}, which is no value of the table; use another")
     bound = BoundStep(step.name, operator, when)
-    for name in sorted(bound.reads - known):
+    for name in sorted(bound.reads - known - operator.optional()):
         what = (
             "put a step `decode` before it"
             if name in (PIXELS.name, TO_SOURCE.name)

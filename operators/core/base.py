@@ -101,6 +101,10 @@ class Operator(BaseModel, ABC):
     def inputs(self) -> tuple[Column, ...]:
         """The columns it reads; may depend on the configuration. Where it names none it is given `item_id`."""
 
+    def optional(self) -> frozenset[str]:
+        """Names of the inputs that it can do without: they are None where no earlier step makes them."""
+        return frozenset()
+
     @abstractmethod
     def outputs(self) -> tuple[Column, ...]:
         """The columns it adds, under its own names. A step that is not named after its operator gets them

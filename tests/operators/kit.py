@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
 from swath.infra.scratch import Scratch
-from swath.operators.core.base import Operator, Pixels
+from swath.operators.core.base import BYTES, GEOREF, SURROUNDINGS, Operator, Pixels
 from swath.operators.core.chain import BoundStep, Chain, Row, Store, links_of
 from swath.operators.core.resolve import built_in, resolve
 from swath.operators.core.when import When
@@ -170,6 +170,7 @@ def minimal(op: str) -> Operator:
     """The operator with the least configuration with which it does something: a model, or what is off by default."""
     config: dict[str, dict[str, Any]] = {
         "classify": {"model": str(tiny_classifier()), "size": 32},
+        "index": {"indices": ("exg", "vari", "gli", "tgi"), "raster": True},
         "embed": {"model": str(tiny_classifier())},
         "denoise": {"model": str(tiny_denoiser()), "backend": "torch", "least_sigma": 0} if op == "denoise" else {},
         "detect": {"model": str(tiny_detector()), "classes": ("plant", "soil")},
@@ -184,7 +185,7 @@ def minimal(op: str) -> Operator:
 
 def before(operator: Operator, candidates: Sequence[str] | None = None) -> list[Operator]:
     """What must stand before it in a pipeline, so that its input columns are there."""
-    known = {column.name for column in MANIFEST} | {"bytes"}
+    known = {column.name for column in (*MANIFEST, BYTES, GEOREF, SURROUNDINGS)} | operator.optional()
     chosen: list[Operator] = []
     wanted = [column.name for column in operator.inputs() if column.name not in known]
     for name in wanted:

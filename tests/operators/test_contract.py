@@ -58,7 +58,7 @@ class Bench:
         """The items as they reach the operator, with the columns it reads."""
         reached = self.before.run(item(index, content) for index, content in enumerate(contents))
         names = [column.name for column in self.operator.inputs()]
-        return [{name: row[name] for name in names} for row in reached]
+        return [{name: row.get(name) for name in names} for row in reached]
 
     def answers(self, items: list[Row], operator: Operator | None = None) -> list[Row]:
         """What `run` says of the items, through `prepare` where the operator has one."""
