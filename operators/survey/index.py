@@ -13,10 +13,9 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from swath.operators.core.base import BANDS, GEOREF, PIXELS, TO_SOURCE, Artifact, Item, ItemOperator, Reject
-from swath.operators.core.geometry import IDENTITY, cropping, scaling
-from swath.operators.survey.grid import cog
+from swath.operators.survey.grid import WINDOW, bands_to_source, cog
 from swath.schemas.columns import Column
-from swath.schemas.items import MANIFEST, Reason
+from swath.schemas.items import Reason
 from swath.schemas.types import INDICES
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ Name = Literal["ndvi", "ndre", "gndvi", "evi", "savi", "ndwi", "ndmi", "exg", "v
 
 FINE = 4000
 """Bins across an index's range from which percentiles are read: exact to half a thousandth of it or better."""
-WINDOW = next(column for column in MANIFEST if column.name == "window")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ def _difference(one: Plane, other: Plane) -> Plane:
 
 
 def _evi(nir: Plane, red: Plane, blue: Plane) -> Plane:
-    return 2.5 * (nir - red) / (nir + 6 * red - 7.5 * blue + 1)
+    index: Plane = 2.5 * (nir - red) / (nir + 6 * red - 7.5 * blue + 1)
+    return index
 
 
 def _savi(nir: Plane, red: Plane) -> Plane:
@@ -245,10 +244,4 @@ def percentiles(counts: npt.NDArray[Any], low: float, high: float) -> dict[str, 
 
 def _to_source(item: Item) -> Matrix:
     """From the pixels of the indices to those of the source."""
-    if item["bands"] is None:
-        return np.asarray(item["to_source"])
-    window = item["window"]
-    if window is None:
-        return IDENTITY
-    size = (window["height"], window["width"])
-    return cropping(window["x"], window["y"]) @ scaling(size, item["bands"].valid.shape)
+    return item["to_source"] if item["bands"] is None else bands_to_source(item)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from swath.operators.core.base import PIXELS, TO_SOURCE, Item, ItemOperator, Pixels
-from swath.operators.core.geometry import shrunk, source_area
+from swath.operators.core.base import BANDS, GEOREF, PIXELS, TO_SOURCE, Item, ItemOperator, Pixels
+from swath.operators.core.geometry import scaling, shrunk, source_area
+from swath.operators.survey.grid import WINDOW, ground_area, valid_pixels
 from swath.schemas.columns import Column
 from swath.schemas.types import SEGMENTS
 
@@ -25,10 +26,11 @@ DARKEST = 30
 class Vegetation(ItemOperator):
     """Cover and mean greenness from plain RGB; bare numbers, no model.
 
-    For cameras that see red, green and blue: in one modified for near infrared the figures mean nothing.
+    For cameras that see red, green and blue: in one modified for near infrared the figures mean nothing. Pixels
+    without data do not count; a picture that has no others has no figures.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     index: Literal["exg", "vari"] = "exg"
     """Which index is cut at the threshold."""
@@ -41,13 +43,16 @@ class Vegetation(ItemOperator):
     """Length in pixels of the shorter side at which it is measured; never enlarged."""
 
     def inputs(self) -> tuple[Column, ...]:
-        return (PIXELS, TO_SOURCE)
+        return (PIXELS, TO_SOURCE, GEOREF, BANDS, WINDOW)
+
+    def optional(self) -> frozenset[str]:
+        return frozenset({BANDS.name})
 
     def outputs(self) -> tuple[Column, ...]:
         return (
             Column("exg_mean", pa.float32(), "Mean excess green index 2g - r - b (Woebbecke 1995), -1 to 2"),
             Column("vari_mean", pa.float32(), "Mean VARI (G - R) / (G + R - B) (Gitelson 2002), cut to -1 to 1"),
-            Column("vegetation_fraction", pa.float32(), "Share of the picture that is green vegetation, 0 to 1"),
+            Column("vegetation_fraction", pa.float32(), "Share of the valid picture that is green vegetation, 0 to 1"),
             Column("segments", SEGMENTS, "The vegetation as one segment"),
         )
 
@@ -55,16 +60,28 @@ class Vegetation(ItemOperator):
         return self.side
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
-        whole = item["pixels"]
+        whole, valid = item["pixels"], valid_pixels(item)
         exg, vari = indices(shrunk(whole, self.side))
         chosen = exg if self.index == "exg" else vari
-        fraction = float(np.count_nonzero(chosen > self._cut(chosen)) / chosen.size)
-        pixels = round(fraction * whole.shape[0] * whole.shape[1] * source_area(item["to_source"]))
+        seen = np.ones(exg.shape, np.bool_)
+        if valid is not None:
+            seen = shrunk(valid.view(np.uint8) * np.uint8(255), self.side) > 127
+        count = int(np.count_nonzero(seen))
+        if not count:
+            return {"exg_mean": None, "vari_mean": None, "vegetation_fraction": None, "segments": []}
+        green = seen & (chosen > self._cut(chosen[seen]))
+        to_source, georef = item["to_source"] @ scaling(whole.shape[:2], exg.shape), item["georef"]
+        segment = {
+            "label": "vegetation",
+            "fraction": float(np.count_nonzero(green) / count),
+            "pixels": round(np.count_nonzero(green) * source_area(to_source)),
+            "area_m2": None if georef is None else ground_area(green, georef, to_source),
+        }
         return {
-            "exg_mean": float(exg.mean(dtype=np.float64)),
-            "vari_mean": float(vari.mean(dtype=np.float64)),
-            "vegetation_fraction": fraction,
-            "segments": [{"label": "vegetation", "fraction": fraction, "pixels": pixels, "area_m2": None}],
+            "exg_mean": float(exg[seen].mean(dtype=np.float64)),
+            "vari_mean": float(vari[seen].mean(dtype=np.float64)),
+            "vegetation_fraction": segment["fraction"],
+            "segments": [segment],
         }
 
     def _cut(self, index: Index) -> float:

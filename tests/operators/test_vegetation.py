@@ -6,7 +6,8 @@ import pytest
 import skimage.data
 from pydantic import ValidationError
 
-from swath.operators.core.geometry import IDENTITY
+from swath.operators.core.geometry import IDENTITY, cropping
+from swath.operators.core.ground import Bands, Georef
 from swath.operators.survey.vegetation import Vegetation, indices
 
 MASKS = Path(__file__).parents[2] / "../shared/data/plant_masks"
@@ -22,8 +23,9 @@ def field(share, size=(200, 300)):
     return np.clip(pixels + grain, 0, 255).astype(np.uint8)
 
 
-def cover(pixels, to_source=IDENTITY, **configuration):
-    return Vegetation(**configuration).process({"pixels": pixels, "to_source": to_source}, None)
+def cover(pixels, to_source=IDENTITY, georef=None, bands=None, window=None, **configuration):
+    item = {"pixels": pixels, "to_source": to_source, "georef": georef, "bands": bands, "window": window}
+    return Vegetation(**configuration).process(item, None)
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 1])
@@ -59,6 +61,28 @@ def test_area_is_in_source_pixels():
     assert segment["pixels"] == round(found["vegetation_fraction"] * 200 * 300 * 16)
     assert (segment["label"], segment["area_m2"]) == ("vegetation", None)
     assert segment["fraction"] == found["vegetation_fraction"]
+
+
+def test_of_a_raster_area_is_in_square_metres_and_pixels_without_data_do_not_count():
+    georef = Georef("EPSG:32633", np.array([[2.0, 0, 500000], [0, -2.0, 5300000], [0, 0, 1]]))
+    pixels = field(0.5)
+    valid = np.ones((200, 300), np.bool_)
+    valid[:, 200:] = False
+    pixels[~valid] = 0
+    bands = Bands(np.moveaxis(pixels, -1, 0), valid, ("red", "green", "blue"))
+    window = {"x": 1000, "y": 600, "width": 300, "height": 200}
+    found = cover(pixels, cropping(1000, 600), georef, bands, window)
+    assert found["vegetation_fraction"] == pytest.approx(0.75, abs=0.02)  # 150 of 200 columns
+    (segment,) = found["segments"]
+    at_the_meridian = 150 * 200 * 4 / 0.9996**2  # where UTM is 0.04 % too short
+    assert segment["area_m2"] == pytest.approx(at_the_meridian, rel=0.02)
+    assert segment["area_m2"] == pytest.approx(segment["pixels"] * 4 / 0.9996**2, rel=1e-4)
+    enlarged = np.ascontiguousarray(pixels.repeat(2, 0).repeat(2, 1))  # a later step may have changed the image
+    again = cover(enlarged, cropping(1000, 600) @ np.diag([0.5, 0.5, 1]), georef, bands, window)
+    assert again["vegetation_fraction"] == pytest.approx(found["vegetation_fraction"], abs=0.005)
+    assert again["segments"][0]["area_m2"] == pytest.approx(segment["area_m2"], rel=0.005)
+    nothing = cover(pixels, cropping(1000, 600), georef, Bands(bands.values, ~valid & False, bands.roles), window)
+    assert (nothing["vegetation_fraction"], nothing["segments"]) == (None, [])
 
 
 def test_cover_is_the_same_at_a_bounded_scale():
