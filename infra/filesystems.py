@@ -6,8 +6,9 @@ import errno
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import accumulate
@@ -35,6 +36,8 @@ T = TypeVar("T")
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 CONNECT_S, READ_S = 5, 60
 PIECE_BYTES = 1 << 20
+RANGES_TOGETHER = 8
+"""Of one object, fetched at the same time."""
 CREDENTIALS_ASKED = timedelta(minutes=10)
 """How often they are asked for again; who gives them knows when they expire."""
 UNANSWERED_S = 10
@@ -63,10 +66,8 @@ def pieces(uri: str) -> Iterator[bytes]:
     if scheme_of(uri) != "s3":
         yield from _by_fsspec(uri)
         return
-    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-
     bucket, key = split_bucket(uri)
-    try:
+    with _plain_errors():
         try:
             found = _objects(bucket, environment(), os.getpid()).get(key)
         except ValueError:  # such as `a//b`, which is no path to obstore
@@ -74,8 +75,59 @@ def pieces(uri: str) -> Iterator[bytes]:
             return
         for piece in found.stream(PIECE_BYTES):
             yield bytes(piece)
+
+
+def first_range(uri: str, size: int) -> tuple[bytes, int, str | None]:
+    """The first bytes of an object elsewhere than on local disk, the size of all of it, and its version."""
+    if scheme_of(uri) == "s3":
+        bucket, key = split_bucket(uri)
+        with _plain_errors(), suppress(ValueError):  # such as `a//b`, which is no path to obstore
+            store = _objects(bucket, environment(), os.getpid())
+            meta = store.head(key)
+            if not meta["size"]:  # of which no range can be asked
+                return b"", 0, meta["e_tag"]
+            found = store.get(key, options={"range": (0, min(size, meta["size"])), "if_match": meta["e_tag"]})
+            return bytes(found.bytes()), meta["size"], meta["e_tag"]
+    client, path = fsspec(uri)
+    whole = int(client.info(path)["size"])
+    return bytes(client.cat_file(path, start=0, end=min(size, whole))) if whole else b"", whole, None
+
+
+def ranges(uri: str, asked: Sequence[tuple[int, int]], version: str | None) -> list[bytes]:
+    """Ranges (first byte, the one after the last) of an object elsewhere than on local disk, fetched together.
+
+    Raises FileNotFoundError also where the object has another version by now, of those that have some.
+    """
+    if version is None:
+        client, path = fsspec(uri)
+        starts, ends = zip(*asked, strict=True)
+        return [bytes(one) for one in client.cat_ranges([path] * len(asked), starts, ends, on_error="raise")]
+    bucket, key = split_bucket(uri)
+    with _plain_errors():
+        store = _objects(bucket, environment(), os.getpid())
+
+        def one(part: tuple[int, int]) -> bytes:
+            return bytes(store.get(key, options={"range": part, "if_match": version}).bytes())
+
+        return [one(asked[0])] if len(asked) == 1 else list(_fetchers(os.getpid()).map(one, asked))
+
+
+@lru_cache(maxsize=2)
+def _fetchers(pid: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(RANGES_TOGETHER, thread_name_prefix="ranges")
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """The errors of obstore as those of Python."""
+    from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+
+    try:
+        yield
     except FileNotFoundError as error:
         raise FileNotFoundError("there is no such object") from error
+    except PreconditionError as error:
+        raise FileNotFoundError("the object was replaced while it was being read") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise PermissionError("the store refuses") from error
     except BaseError as error:

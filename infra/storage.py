@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from swath.infra.filesystems import attempt, fsspec, pieces, told_of_waiting
 from swath.infra.listing import FIRST_CONTACT_S, Listed, list_objects, local_etag, look_up
+from swath.infra.ranged import RangedFile
 from swath.infra.uris import (
     is_local,
     join,
@@ -57,6 +58,7 @@ __all__ = [
     "local_path",
     "look_up",
     "normalize",
+    "open_ranged",
     "parent",
     "read",
     "read_many",
@@ -102,6 +104,11 @@ def read(uri: str, most: int = -1) -> bytes:
         return content if most < 0 else content[:most]
 
     return attempt(uri, fetch)
+
+
+def open_ranged(uri: str) -> RangedFile:
+    """An object as a seekable file of which only the ranges that are read are fetched. Raises as `read` does."""
+    return RangedFile(uri)
 
 
 def read_many(uris: Iterable[str], threads: int = 16) -> Iterator[bytes | Exception]:

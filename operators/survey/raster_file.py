@@ -1,0 +1,408 @@
+"""One raster file read by ranges through GDAL: its header, and windows of its bands, nothing of it trusted."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from swath.operators.core.base import Reject
+from swath.operators.core.ground import Georef, crs_of
+from swath.operators.image.formats import HEAD_BYTES, sniff
+from swath.operators.survey.band_roles import ALPHA, roles_of
+from swath.schemas.items import Reason
+
+DRIVERS = {"tiff": "GTiff", "jp2": "JP2OpenJPEG"}
+"""Formats that are rasters, and what reads them. No other driver of GDAL ever sees a file: some of them (VRT) read
+other files that theirs names."""
+EXTENSIONS = frozenset({"tif", "tiff", "jp2", "j2k", "jpx"})
+GDAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_CACHEMAX": 96,  # MiB of decoded blocks
+    "GDAL_NUM_THREADS": 1,
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GTIFF_IGNORE_READ_ERRORS": False,
+    "OPJ_NUM_THREADS": 1,
+}
+
+
+class Window(NamedTuple):
+    """Part of a raster, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass
+class RasterFile:
+    """An open raster; keep few of them."""
+
+    file: Any
+    """Seekable and binary; with `failure` where it keeps what it raised, behind the back of GDAL."""
+    name: str
+    """Of the file, for messages."""
+
+    def __post_init__(self) -> None:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
+
+        head = self.file.read(HEAD_BYTES)
+        if not head:
+            raise Reject(Reason.EMPTY, f"{self.name} has no bytes")
+        kind = sniff(head)
+        if kind not in DRIVERS:
+            reason = Reason.UNSUPPORTED if kind else Reason.NOT_AN_IMAGE
+            raise Reject(reason, f"{self.name} is no GeoTIFF or JPEG 2000 file" + (f", it is a {kind}" if kind else ""))
+        self._stack = ExitStack()
+        with self._reading("its header"), warnings.catch_warnings(), environment():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(NAME, opener=_opener_kind()(self.file), driver=DRIVERS[kind], sharing=False)
+            self.dataset: Any = self._stack.enter_context(dataset)
+            self._check()
+
+    def close(self) -> None:
+        self._stack.close()
+        self.file.close()
+
+    def _check(self) -> None:
+        kinds = {np.dtype(name).kind for name in self.dataset.dtypes if not name.startswith("complex_int")}
+        if "c" in kinds or any(name.startswith("complex") for name in self.dataset.dtypes):
+            raise Reject(Reason.UNSUPPORTED, f"{self.name} has complex samples ({self.dataset.dtypes[0]})")
+
+    @property
+    def width(self) -> int:
+        return int(self.dataset.width)
+
+    @property
+    def height(self) -> int:
+        return int(self.dataset.height)
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """Of all bands, alpha included."""
+        with self._reading("its bands' names"):
+            return roles_of(self.dataset)
+
+    @cached_property
+    def bands(self) -> tuple[int, ...]:
+        """Numbers from 1 of the bands with samples, alpha left out."""
+        return tuple(number for number, role in enumerate(self.roles, 1) if role != ALPHA)
+
+    @cached_property
+    def georef(self) -> Georef | None:
+        """None where the file has no coordinates; see `georef_note`."""
+        return self._georef[0]
+
+    @cached_property
+    def georef_note(self) -> str | None:
+        """What is not as it should be about the georeference."""
+        return self._georef[1]
+
+    @cached_property
+    def _georef(self) -> tuple[Georef | None, str | None]:
+        from rasterio.transform import from_gcps
+
+        transform = self.dataset.transform
+        if not transform.is_identity or self.dataset.crs:
+            if transform.is_degenerate or not np.isfinite(np.array(transform)).all():
+                return None, "a geotransform that cannot be inverted"
+            text, note = _usable(self.dataset.crs)
+            return Georef(text, _matrix(transform)), note
+        gcps, crs = self.dataset.gcps
+        if len(gcps) >= 3:
+            fitted = from_gcps(gcps)
+            if not fitted.is_degenerate:
+                text, note = _usable(crs)
+                how = f"affine fit through {len(gcps)} ground control points"
+                return Georef(text, _matrix(fitted), how), note or how
+        if self.dataset.rpcs:
+            return None, "rational polynomial coefficients only; orthorectify it (gdalwarp -rpc) for positions"
+        return None, "no coordinates"
+
+    def is_empty(self, window: Window) -> bool:
+        """Whether the file says that it holds nothing of a window; without reading any of it. Raises Reject
+        (truncated) where blocks of it lie beyond the end of the file."""
+        sizes = [size for _, _, _, size in self._blocks(window)]
+        return bool(sizes) and not any(sizes)
+
+    def read(self, bands: Sequence[int], window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """(C, H, W) samples and (H, W) validity. Raises Reject naming the block that cannot be read."""
+        with self._reading(f"window {tuple(window)}", window):
+            values = self.dataset.read(list(bands), window=_rio(window))
+            valid = self.mask(self.dataset, values, bands, _rio(window))
+        return values, valid
+
+    def read_through(
+        self, warped: Any, bands: Sequence[int], window: Window
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """The same on another grid, that of a WarpedVRT over this file."""
+        with self._reading(f"the part below window {tuple(window)}"):
+            values = warped.read(list(bands), window=_rio(window))
+            valid = warped.dataset_mask(window=_rio(window)) > 0
+            if values.dtype.kind == "f":
+                valid &= ~np.isnan(values).all(axis=0)
+        return values, valid
+
+    @staticmethod
+    def mask(dataset: Any, values: npt.NDArray[Any], bands: Sequence[int], window: Any) -> npt.NDArray[np.bool_]:
+        """(H, W) False where a mask or alpha says so, and where every band is nodata or NaN."""
+        from rasterio.enums import MaskFlags
+
+        flags = dataset.mask_flag_enums[bands[0] - 1]
+        if MaskFlags.per_dataset in flags:
+            valid = dataset.read_masks(bands[0], window=window) > 0
+        elif MaskFlags.nodata in flags:
+            valid = np.zeros(values.shape[1:], bool)
+            for number, plane in zip(bands, values, strict=True):
+                valid |= plane != _as(plane.dtype, dataset.nodatavals[number - 1])
+        else:
+            valid = np.ones(values.shape[1:], bool)
+        if values.dtype.kind == "f":
+            valid &= ~np.isnan(values).all(axis=0)
+        return np.asarray(valid)
+
+    def sample(self, bands: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Samples (C, N) from all over the raster, the same whichever window is read, and (N,) their validity: of the
+        coarsest overview, of a raster that is small, or of nine blocks of one that is large and has no overviews."""
+        factors = self.dataset.overviews(1)
+        size = (self.height // factors[-1], self.width // factors[-1]) if factors else (self.height, self.width)
+        if math.prod(size) <= SAMPLED_WHOLE:
+            shape = (max(1, min(size[0], SAMPLE_SIDE)), max(1, min(size[1], SAMPLE_SIDE)))
+            with self._reading("an overview"):
+                values = self.dataset.read(list(bands), out_shape=(len(bands), *shape))
+                valid = self.dataset.dataset_mask(out_shape=shape) > 0
+            return values.reshape(len(bands), -1), valid.ravel()
+        side = min(256, self.width, self.height)
+        places = [
+            Window((self.width - side) * i // 2, (self.height - side) * j // 2, side, side)
+            for j in range(3)
+            for i in range(3)
+        ]
+        read = [self.read(bands, place) for place in places]
+        return (
+            np.concatenate([values.reshape(len(bands), -1) for values, _ in read], axis=1),
+            np.concatenate([valid.ravel() for _, valid in read]),
+        )
+
+    def _blocks(self, window: Window) -> list[tuple[int, int, int, int]]:
+        """Column, row, offset and size in the file of each block that a window touches; none where the format does
+        not tell. Raises Reject."""
+        if self.dataset.driver != "GTiff":
+            return []
+        height, width = self.dataset.block_shapes[0]
+        separate = self.dataset.interleaving is not None and self.dataset.interleaving.name == "band"
+        found = []
+        for band in self.bands if separate else (1,):
+            for row in range(window.y // height, (window.y + window.height - 1) // height + 1):
+                for column in range(window.x // width, (window.x + window.width - 1) // width + 1):
+                    place = f"{column}_{row}"
+                    size = int(self.dataset.get_tag_item(f"BLOCK_SIZE_{place}", "TIFF", bidx=band) or 0)
+                    offset = int(self.dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=band) or 0)
+                    found.append((column, row, offset, size))
+                    if size and offset + size > self.size:
+                        raise Reject(
+                            Reason.TRUNCATED,
+                            f"{self.name} ends at byte {self.size}, before block ({column}, {row}) of band {band} does",
+                        )
+        return found
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return _size(self.file)
+
+    @contextmanager
+    def _reading(self, what: str, window: Window | None = None) -> Iterator[None]:
+        """GDAL's errors, and those of the file that GDAL swallowed, as a Reject, or as what the store raised."""
+        from rasterio.errors import RasterioError
+
+        complaints = _Complaints()
+        logger = logging.getLogger("rasterio._env")
+        logger.addHandler(complaints)
+        try:
+            with environment():
+                yield
+            problem = next((text for text in complaints.texts if "orrupt JPEG" in text), None)
+        except (RasterioError, ValueError, OSError) as error:
+            problem = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        finally:
+            logger.removeHandler(complaints)
+        failure = getattr(self.file, "failure", None)
+        if isinstance(failure, FileNotFoundError | PermissionError):
+            raise Reject(Reason.NOT_FOUND, f"{type(failure).__name__}: {failure}") from failure
+        if failure is not None:
+            self.file.failure = None
+            raise failure
+        if problem:
+            where = self._broken(window) if window else ""
+            raise Reject(Reason.CORRUPT, f"{what} of {self.name} cannot be read{where}: {problem[:300]}")
+
+    def _broken(self, window: Window) -> str:
+        """Which block of a window it is that cannot be read."""
+        from rasterio.errors import RasterioError
+
+        height, width = self.dataset.block_shapes[0]
+        for row in range(window.y // height, (window.y + window.height - 1) // height + 1):
+            for column in range(window.x // width, (window.x + window.width - 1) // width + 1):
+                left, top = column * width, row * height
+                block = Window(left, top, min(width, self.width - left), min(height, self.height - top))
+                try:
+                    with environment():
+                        self.dataset.read(window=_rio(block))
+                except (RasterioError, ValueError, OSError):
+                    return f" (block ({column}, {row}) at pixel ({left}, {top}))"
+        return ""
+
+
+NAME = "raster"
+"""What GDAL calls every file; what users call theirs may mean something to it."""
+SAMPLED_WHOLE = 2048 * 2048
+"""Pixels of what is read as a whole for a sample."""
+SAMPLE_SIDE = 512
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """GDAL as it is to be while we read: one thread, little memory, no look at neighbouring files."""
+    import rasterio
+
+    with rasterio.Env(**GDAL):
+        yield
+
+
+class _Complaints(logging.Handler):
+    """What GDAL only warns of, though a block is damaged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+class _Handle(io.RawIOBase):
+    """A file as GDAL opens it, any number of times: each with a place of its own, none closing the file itself."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._at = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, _size(self._file))[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._at)
+        content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """What GDAL asks for to read the blocks of a window together. Raises EOFError where the file ends before."""
+        if hasattr(self._file, "get_byte_ranges"):
+            found: list[bytes] = self._file.get_byte_ranges(offsets, sizes)
+        else:
+            found = []
+            for offset, size in zip(offsets, sizes, strict=True):
+                self._file.seek(offset)
+                found.append(self._file.read(size))
+        if any(len(part) != size for part, size in zip(found, sizes, strict=True)):
+            raise EOFError("the file ends within a block")
+        return found
+
+
+def _size(file: Any) -> int:
+    """Bytes of a file."""
+    known = getattr(file, "size", None)
+    return int(file.seek(0, os.SEEK_END) if known is None else known)
+
+
+@cache
+def _opener_kind() -> Any:
+    """The class through which GDAL opens a file, and fetches the blocks of a window together."""
+    from rasterio._vsiopener import MultiByteRangeResource
+    from rasterio.abc import MultiByteRangeResourceContainer
+
+    MultiByteRangeResource.register(_Handle)
+
+    class Opener(MultiByteRangeResourceContainer):  # type: ignore[misc]
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def open(self, path: str, mode: str = "r", **options: Any) -> Any:
+            if not self.isfile(path):
+                raise FileNotFoundError(path)
+            return _Handle(self.file)
+
+        def isfile(self, path: str) -> bool:
+            return path.rpartition("/")[2] == NAME
+
+        def isdir(self, path: str) -> bool:
+            return False
+
+        def ls(self, path: str) -> list[str]:
+            return []
+
+        def mtime(self, path: str) -> int:
+            return 0
+
+        def rm(self, path: str) -> None:
+            raise PermissionError(path)
+
+        def size(self, path: str) -> int:
+            return _size(self.file)
+
+    return Opener
+
+
+def _rio(window: Window) -> Any:
+    from rasterio.windows import Window as RioWindow
+
+    return RioWindow(*window)
+
+
+def _matrix(transform: Any) -> npt.NDArray[np.float64]:
+    return np.array(transform, np.float64).reshape(3, 3)
+
+
+def _as(dtype: np.dtype[Any], nodata: float | None) -> Any:
+    """A nodata value as samples have it; NaN where it is none, or cannot be one of them."""
+    if nodata is None or (dtype.kind in "iu" and not (np.isfinite(nodata) and float(nodata).is_integer())):
+        return np.nan
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
+        return np.nan
+    return dtype.type(nodata)
+
+
+def _usable(crs: Any) -> tuple[str | None, str | None]:
+    """A CRS as text that pyproj reads, and what is wrong with it."""
+    if not crs:
+        return None, "no CRS"
+    text = crs.to_string()
+    try:
+        known = crs_of(text)
+    except Exception:  # whatever PROJ thinks of it
+        return None, f"a CRS that PROJ cannot read: {text[:100]}"
+    return (text, None) if known.geodetic_crs is not None else (None, f"a local CRS: {known.name[:100]}")
