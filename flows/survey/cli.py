@@ -2,6 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from swath.flows.console.command import busy, ray_address
+from swath.flows.console.options import HOUSE, Json, Warehouse, examples
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+Table = Annotated[str, typer.Argument(help="A table, or a run by its id: the table as that run left it.")]
+Folder = Annotated[str, typer.Option("--output", "-o", help="A folder or s3:// prefix.")]
+Ray = Annotated[str, typer.Option(envvar="SWATH_RAY", help="As of `swath run`.")]
+
+
+@app.command(
+    epilog=examples("swath mosaic fields -o ./joined", "swath mosaic RUN --raster s3://maps/a.tif -o ./joined")
+)
+def mosaic(
+    table: Table,
+    folder: Folder,
+    raster: Annotated[str | None, typer.Option(help="Only this one, by its URI.")] = None,
+    min_pixels: Annotated[int, typer.Option(min=1, help="Smaller polygons are left out.")] = 16,
+    warehouse: Warehouse = HOUSE,
+    ray: Ray = "auto",
+    as_json: Json = False,
+) -> None:
+    """Join the windows of rasters again: a COG for every layer, one GeoParquet of polygons and boxes."""
+    from swath.flows.survey import mosaic as work
+
+    with busy("joining windows"):
+        done = work.mosaic(warehouse, table, folder, raster, ray_address(ray), min_pixels)
+    work.show(done, as_json)

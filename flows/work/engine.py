@@ -7,10 +7,11 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,8 @@ from swath.infra import storage
 from swath.schemas import errors
 from swath.schemas.errors import ConfigurationError, RunFailed, SwathError
 
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
 NO_PROGRESS_SECONDS = 1800
 NO_PROGRESS_ITEMS = 512
 """A block is the least progress that Ray sees; each of its items may take its time."""
@@ -154,6 +157,31 @@ def execute(work: Work, watch: Watch | None = None, tell: Callable[[str], None] 
         if failure is not None:
             _end_workers()
             raise failure
+
+
+def in_order(function: Callable[[Task], Answer], tasks: Iterable[Task], ahead: int) -> Iterator[Answer]:
+    """What a function answers to each of the tasks, in their order, worked out all over the cluster; so many of them at
+    most are in work, or wait to be taken, at once. Raises what the function raises."""
+    import ray
+
+    remote: Any = ray.remote(function)
+    waiting: deque[Any] = deque()
+
+    def first() -> Answer:
+        try:
+            answer: Answer = ray.get(waiting.popleft())
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            raise _failure(error) from None
+        return answer
+
+    for task in tasks:
+        waiting.append(remote.remote(task))
+        if len(waiting) >= ahead:
+            yield first()
+    while waiting:
+        yield first()
 
 
 class RayWorker:
