@@ -19,6 +19,7 @@ from swath.operators.models.files import threads
 from swath.operators.models.modules import torch_module
 from swath.operators.models.networks import Fitted, choose
 from swath.operators.models.reference import ModelFile
+from swath.operators.models.trying import tried
 from swath.operators.models.uses import UsesModel
 from swath.schemas.columns import Column
 from swath.schemas.errors import ModelError
@@ -86,8 +87,9 @@ class Denoise(UsesModel, Transform):
             raise ModelError(f"model {self.model!r} is one for {file.info.task}, it takes no noise out")
         self._backend(file)
         if file.info.architecture != OURS:
-            noise = np.random.default_rng(0).normal(128, LIKELY, (self.tile, self.tile, 3))
-            self.cleaned(noise.clip(0, 255).astype(np.uint8), LIKELY, self.load())
+            noise = np.random.default_rng(0).normal(128, LIKELY, (self.tile, self.tile, 3)).clip(0, 255)
+            grey, model = noise.astype(np.uint8), self.load()
+            tried(self.model, f"a noisy tile of {self.tile} pixels", lambda: self.cleaned(grey, LIKELY, model))
 
     def settled(self) -> Self:
         settled = super().settled()

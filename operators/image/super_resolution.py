@@ -18,6 +18,7 @@ from swath.operators.image.tiles import Tile, tiles
 from swath.operators.models.info import ModelInfo
 from swath.operators.models.networks import Network
 from swath.operators.models.reference import ModelFile
+from swath.operators.models.trying import tried
 from swath.operators.models.uses import UsesModel
 from swath.schemas.columns import Column
 from swath.schemas.errors import ModelError
@@ -83,7 +84,8 @@ class SuperResolve(UsesModel, Transform):
             raise ModelError(f"model {self.model!r} is one for {file.info.task}, it enlarges nothing")
         self._times(file)
         if file.info.architecture != OURS:
-            self._tile_outputs(np.full((1, self.tile, self.tile, 3), 128, np.uint8), self.load())
+            grey, model = np.full((1, self.tile, self.tile, 3), 128, np.uint8), self.load()
+            tried(self.model, f"a grey tile of {self.tile} pixels", lambda: self._tile_outputs(grey, model))
 
     def load(self) -> Enlarger:
         file = self.found()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,13 +41,23 @@ def state_dict(path: Path) -> dict[str, Any]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each have their own
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"model {str(path)!r} cannot be read as weights ({first}); save its state dict as .safetensors"
+            f"model {str(path)!r} cannot be read as weights: {_unreadable(error)}; where it is trusted, save its "
+            "`model.state_dict()` as .safetensors"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise ModelError(f"model {str(path)!r} is no state dict; save `model.state_dict()` as .safetensors")
     return content
+
+
+def _unreadable(error: Exception) -> str:
+    """Why, in one line. torch advises to run what is pickled in the file; nobody should."""
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if named:
+        return f"it holds pickled code beside its tensors ({named[1]}), which is never run"
+    if isinstance(error, pickle.UnpicklingError | LookupError):  # pickle's machine on other bytes
+        return "it holds something other than tensors, which is never read"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def tensor_shapes(path: Path) -> list[tuple[int, ...]]:

@@ -151,6 +151,10 @@ def test_a_model_that_cannot_be_it_is_refused_before_the_run(tmp_path: Path) -> 
         Denoise(model=model, tile=64, halo=40).load()
     with pytest.raises(ModelError, match="run by torch"):
         Denoise(model=model, backend="onnxruntime").check()
+    grey = tmp_path / "grey.onnx"
+    torch.onnx.export(torch.nn.Conv2d(1, 1, 1), (torch.zeros(1, 1, 64, 64),), grey, dynamo=False)
+    with pytest.raises(ModelError, match=r"fails on a noisy tile of 64 pixels: .+; export it for RGB pictures"):
+        Denoise(model=str(grey), tile=64, halo=2).check()
 
 
 def test_a_denoiser_of_somebody_else_is_told_nothing(tmp_path: Path) -> None:

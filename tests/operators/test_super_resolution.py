@@ -150,6 +150,17 @@ def test_a_model_of_somebody_else_is_tried_before_the_run(tmp_path: Path) -> Non
     assert np.array_equal(enlarged(operator, pixels)["pixels"], pixels.repeat(3, axis=0).repeat(3, axis=1))
 
 
+def test_what_gives_no_numbers_for_a_grey_tile_is_refused_before_the_run(tmp_path: Path) -> None:
+    class Logarithm(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.log(torch.nn.functional.interpolate(images, scale_factor=2.0, mode="nearest") - 1)
+
+    path = tmp_path / "logarithm.onnx"
+    torch.onnx.export(Logarithm(), (torch.zeros(1, 3, 64, 64),), path, input_names=["x"], dynamo=False)
+    with pytest.raises(ModelError, match="fails on a grey tile of 64 pixels: the model gave levels that are no"):
+        SuperResolve(model=str(path), tile=64).check()
+
+
 def test_the_scale_names_the_shipped_model() -> None:
     assert SuperResolve.model_validate({"scale": 4}).model == "swath:super_res_x4"
     assert SuperResolve.model_validate({}).model == "swath:super_res_x2"
