@@ -137,6 +137,8 @@ class Classifier:
 class Classifies(SeesSquare):
     """An operator that scores classes."""
 
+    ranks: ClassVar[bool] = True
+
     temperature: float | None = Field(default=None, gt=0)
     """What the model's logits are divided by, so that a score is how often it is right (Guo et al. 2017); what the
     model says of itself, or 1, when left out."""

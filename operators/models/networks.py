@@ -29,8 +29,6 @@ Axes = Literal["auto", "nchw", "nhwc"]
 """auto: what the shape of the model's input says; nchw where it does not."""
 FILLED = 0.8
 """Share of a card's free memory that pictures may take."""
-PIXEL_TASKS = ("super_resolution", "denoising")
-"""Their outputs are pictures, in which the rounding of half precision would be seen."""
 MEASURED = Path(__file__).with_name("backends.json")
 """What `make bench-models` measured: for each kind of file the backends whose outputs agree, the fastest first."""
 
@@ -60,13 +58,14 @@ def open_network(
     device: str = "cpu",
     size: tuple[int, int] | None = None,
     axes: Axes = "auto",
+    ranks: bool = False,
 ) -> Network:
     """Loads a model. `size` is the (height, width) it will be given; that of its own description where left out.
-    `axes` says how an ONNX model takes the axes of a picture.
+    `axes` says how an ONNX model takes the axes of a picture, `ranks` what `choose` asks.
 
     Raises ModelError where it cannot be loaded, MissingDependency where the backend is not installed.
     """
-    chosen = choose(file, backend, device)
+    chosen = choose(file, backend, device, ranks)
     package = chosen.partition("-")[0]
     half = _is_half(chosen)
     side = file.info.size or 224
@@ -82,8 +81,11 @@ def open_network(
     return Network(file.name, file.sha256, chosen, device, infer)
 
 
-def choose(file: ModelFile, backend: str = "auto", device: str = "cpu") -> str:
+def choose(file: ModelFile, backend: str = "auto", device: str = "cpu", ranks: bool = False) -> str:
     """The backend that is meant: for `auto` the fastest that is installed here and, as measured, answers the same.
+
+    What was measured is which class comes first, so half precision is chosen where the classes' order is all that
+    counts (`ranks`): it would be seen in pictures, and shift boxes by pixels.
 
     Raises ModelError where it cannot run such a file, MissingDependency where it is not installed.
     """
@@ -91,9 +93,8 @@ def choose(file: ModelFile, backend: str = "auto", device: str = "cpu") -> str:
     if backend == "auto":
         if device != "cpu":
             return "onnxruntime" if onnx else "torch"
-        exact = file.info.task in PIXEL_TASKS
         order = _preferred("onnx" if onnx else "weights")
-        return next(one for one in order if _runs_here(one) and not (exact and _is_half(one)))
+        return next(one for one in order if _runs_here(one) and (ranks or not _is_half(one)))
     package = backend.partition("-")[0]
     own = "onnxruntime" if onnx else "torch"
     if package not in (own, "openvino"):
@@ -149,10 +150,8 @@ def _knows_bf16() -> bool:
 def _onnxruntime(path: Path, device: str, axes: Axes) -> Infer:
     session = onnx_session(path, device)
     given = session.get_inputs()
-    shape = given[0].shape if len(given) == 1 else []
-    if len(shape) != 4 or given[0].type not in ("tensor(float)", "tensor(float16)"):
-        found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in given)
-        raise ModelError(f"model {str(path)!r} takes {found}; what is wanted is one float image tensor of 4 axes")
+    shape = given[0].shape
+    _check_inputs(path, [(one.name, one.type, one.shape) for one in given], ("tensor(float)", "tensor(float16)"))
     last, most = _channels_last(shape, axes), shape[0] if isinstance(shape[0], int) else None
     name, kind = given[0].name, np.float16 if given[0].type == "tensor(float16)" else np.float32
 
@@ -162,6 +161,13 @@ def _onnxruntime(path: Path, device: str, axes: Axes) -> Infer:
         return _joined(parts, len(images))
 
     return infer
+
+
+def _check_inputs(path: Path, given: Sequence[tuple[str, str, Sequence[Any]]], wanted: tuple[str, ...]) -> None:
+    """Raises ModelError unless the (name, type, shape) is that of one picture or a batch of them."""
+    if len(given) != 1 or len(given[0][2]) != 4 or given[0][1] not in wanted:
+        found = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in given)
+        raise ModelError(f"model {str(path)!r} takes {found}; what is wanted is one float image tensor of 4 axes")
 
 
 def onnx_size(path: Path) -> tuple[int, int] | None:
@@ -185,7 +191,13 @@ def _openvino(file: ModelFile, size: tuple[int, int], half: bool, axes: Axes) ->
     try:
         if file.path.suffix.lower() == ".onnx":
             model = core.read_model(file.path)
-            shape = [one.get_length() if one.is_static else None for one in model.inputs[0].partial_shape]
+            shapes = [
+                [axis.get_length() if axis.is_static else None for axis in one.partial_shape] for one in model.inputs
+            ]
+            types = [one.element_type.get_type_name() for one in model.inputs]
+            given = zip([one.any_name for one in model.inputs], types, shapes, strict=True)
+            _check_inputs(file.path, list(given), ("f32", "f16"))
+            shape = shapes[0]
             last, most = _channels_last(shape, axes), shape[0]
         else:
             import torch

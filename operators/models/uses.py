@@ -17,6 +17,8 @@ class UsesModel(Operator):
     """An operator with one model: named, found, verified and pinned before a run starts."""
 
     no_results: ClassVar[tuple[str, ...]] = ("backend",)
+    ranks: ClassVar[bool] = False
+    """Whether the order of classes is what counts of the model's answer, so that it may be computed less exactly."""
 
     model: str
     """`swath:NAME`, `torchvision:NAME[@WEIGHTS]`, or the path or URI of an .onnx, .pt2, .safetensors or .pth file."""
@@ -37,7 +39,9 @@ class UsesModel(Operator):
 
     def network(self, size: tuple[int, int] | None = None) -> Network:
         """The model, loaded where this worker computes. Raises ModelError, MissingDependency."""
-        return open_network(self.found(), backend=self.backend, device=self.device, size=size, axes=self.axes)
+        return open_network(
+            self.found(), backend=self.backend, device=self.device, size=size, axes=self.axes, ranks=self.ranks
+        )
 
     @property
     def device(self) -> str:
@@ -53,7 +57,7 @@ class UsesModel(Operator):
         """With the digest of the file that is there now, so that no worker computes with another one, and with what
         runs it."""
         file = self.found()
-        chosen = choose(file, self.backend, self.device)
+        chosen = choose(file, self.backend, self.device, self.ranks)
         return self.model_copy(update={"sha256": file.sha256, "backend": chosen})
 
 

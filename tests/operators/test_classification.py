@@ -59,6 +59,11 @@ def linear_onnx(
     return weights
 
 
+def exactly(model: Path, **config: Any) -> Classify:
+    """By the backend that computes it in single precision everywhere."""
+    return Classify(model=str(model), backend="onnxruntime" if model.suffix == ".onnx" else "torch", **config)
+
+
 def labels(operator: Classify, *pictures: Pixels) -> list:
     prepared = [operator.prepare({"pixels": pixels}) for pixels in pictures]
     return operator.run({"prepared": prepared}, operator.load())["labels"]
@@ -80,7 +85,7 @@ def test_onnx_scores_are_those_computed_by_hand(
     tmp_path: Path, picture: Pixels, layout: str, with_softmax: bool, batch: Any
 ) -> None:
     weights = linear_onnx(tmp_path / "m.onnx", layout=layout, softmax=with_softmax, batch=batch)
-    operator = Classify(model=str(tmp_path / "m.onnx"), size=SIDE, top_k=3)
+    operator = exactly(tmp_path / "m.onnx", size=SIDE, top_k=3)
     operator.check()
     for pixels, found in zip((picture, 255 - picture), labels(operator, picture, 255 - picture), strict=True):
         expected = softmax(normalised(operator.prepare({"pixels": pixels})).mean(axis=(2, 3))[0] @ weights)
@@ -91,7 +96,7 @@ def test_onnx_scores_are_those_computed_by_hand(
 
 def test_scores_as_they_are_when_told(tmp_path: Path, picture: Pixels) -> None:
     weights = linear_onnx(tmp_path / "m.onnx")
-    operator = Classify(model=str(tmp_path / "m.onnx"), size=SIDE, scores="as_is", top_k=1)
+    operator = exactly(tmp_path / "m.onnx", size=SIDE, scores="as_is", top_k=1)
     logits = normalised(operator.prepare({"pixels": picture})).mean(axis=(2, 3))[0] @ weights
     assert labels(operator, picture)[0][0]["score"] == pytest.approx(logits.max(), abs=1e-5)
 
@@ -115,9 +120,8 @@ def test_torchvision_weights_give_what_the_model_gives(tmp_path: Path, picture: 
     else:
         tensors.save_file(model.state_dict(), path)
     names = tuple("abcdefg")
-    operator = Classify(
-        model=path.as_uri(), architecture="mobilenet_v3_small", size=SIDE, classes=names, sha256=file_digest(path)
-    )
+    told = {"architecture": "mobilenet_v3_small", "size": SIDE, "classes": names, "sha256": file_digest(path)}
+    operator = Classify(model=path.as_uri(), backend="torch", **told)
     operator.check()
     three = (picture, 255 - picture, picture[:, ::-1])
     for pixels, found in zip(three, labels(operator, *three), strict=True):
@@ -308,10 +312,10 @@ def test_an_onnx_file_of_one_size_need_not_be_told_it(tmp_path: Path, picture: P
 @pytest.mark.parametrize("told", [None, 4.0])
 def test_scores_are_cooled_by_the_temperature(tmp_path: Path, picture: Pixels, told: float | None) -> None:
     bias = said_of_itself(tmp_path / "m.safetensors", (0.0, 2.0, 1.0), temperature=2.0)
-    found = labels(Classify(model=str(tmp_path / "m.safetensors"), temperature=told), picture)[0]
+    found = labels(exactly(tmp_path / "m.safetensors", temperature=told), picture)[0]
     assert found[0]["score"] == pytest.approx(softmax(bias / (told or 2.0))[1], abs=1e-6)
     weights = linear_onnx(tmp_path / "m.onnx", softmax=True)
-    operator = Classify(model=str(tmp_path / "m.onnx"), temperature=3.0, top_k=1)
+    operator = exactly(tmp_path / "m.onnx", temperature=3.0, top_k=1)
     logits = normalised(operator.prepare({"pixels": picture})).mean(axis=(2, 3))[0] @ weights
     assert labels(operator, picture)[0][0]["score"] == pytest.approx(softmax(logits / 3).max(), abs=1e-5)
 
@@ -324,7 +328,7 @@ def test_several_labels_are_those_above_the_threshold(tmp_path: Path, picture: P
         model.graph.node.append(helper.make_node("Sigmoid", ["logits"], ["scores"]))
         model.graph.output[0].name = "scores"
         onnx.save(model, tmp_path / "m.onnx")
-    operator = Classify(model=str(tmp_path / "m.onnx"), multi_label=True)
+    operator = exactly(tmp_path / "m.onnx", multi_label=True)
     operator.check()
     logits = normalised(operator.prepare({"pixels": picture})).mean(axis=(2, 3))[0] @ weights
     expected = 1 / (1 + np.exp(-logits))

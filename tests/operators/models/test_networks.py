@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from swath.operators.models.info import ModelInfo, write_weights
 from swath.operators.models.modules import build, torch_module
-from swath.operators.models.networks import Fitted, choose, open_network
+from swath.operators.models.networks import MEASURED, Fitted, _runs_here, choose, open_network
 from swath.operators.models.reference import ModelFile, find_model
 from swath.schemas.errors import MissingDependency, ModelError
 
@@ -60,7 +61,21 @@ def test_what_cannot_run_a_file_is_told(file: ModelFile) -> None:
     if not here("openvino"):
         with pytest.raises(MissingDependency, match="pip install openvino"):
             choose(onnx, "openvino")
-    assert choose(onnx) in ("onnxruntime", "openvino", "openvino-bf16")
+    assert choose(onnx) in ("onnxruntime", "openvino")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "weights"])
+def test_half_precision_is_chosen_only_where_it_is_fast_and_the_order_of_classes_counts(
+    kind: str, file: ModelFile
+) -> None:
+    asked = ModelFile("a.onnx", Path("a.onnx"), "0", ModelInfo()) if kind == "onnx" else file
+    table = json.loads(MEASURED.read_text())
+    usable = [one for one in table["default"][kind] if _runs_here(one)]
+    assert choose(asked, ranks=True) == usable[0]
+    assert choose(asked) == next(one for one in usable if "bf16" not in one)
+    rates = [table["measured"][f"mobilenet_v3_small.{kind}"][one] for one in table["default"][kind]]
+    assert all(one["top1_agreement"] >= table["top1_agreement_at_least"] for one in rates)
+    assert sorted(rates, key=lambda one: -one["images_per_second"]) == rates
 
 
 def test_a_batch_that_is_too_large_for_the_card_is_halved_until_it_fits_and_that_is_remembered() -> None:
