@@ -28,9 +28,9 @@ class Model(BaseModel):
 class Windows(Model):
     """How rasters are cut into the windows that are their items; on a grid that begins at the raster's first pixel."""
 
-    size: float = Field(default=1024, gt=0)
+    size: float = Field(default=1024.0, gt=0)
     """Length of a window's sides; the last ones of a row and column are shorter."""
-    overlap: float = Field(default=0, ge=0)
+    overlap: float = Field(default=0.0, ge=0)
     """How far a window reaches into the next; less than half of `size`."""
     unit: Literal["pixels", "metres"] = "pixels"
     """metres: rounded to whole pixels by the raster's own resolution at its centre, which it must state."""

@@ -98,7 +98,7 @@ def cut(
     objects = dict(db.execute("SELECT partition, count(*) FROM found SEMI JOIN chosen USING (partition) GROUP BY 1")
                    .fetchall())  # fmt: skip
     parts = f"""SELECT number, manifest.* FROM {parquet(manifest.files)} AS manifest JOIN chosen USING (partition)
-        ORDER BY number, source_uri, object_id, page, item_id"""
+        ORDER BY number, source_uri, object_id, page, manifest."window".y, manifest."window".x, item_id"""
     gone = """SELECT number, replace(id::VARCHAR, '-', '') AS object_id, standing.etag AS etag
         FROM gone JOIN chosen USING (partition) JOIN standing USING (id) ORDER BY number, id"""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="cut") as pool:

@@ -16,6 +16,8 @@ from swath.infra import parquet_files, storage
 from swath.schemas.items import MANIFEST
 
 BLOCK_ITEMS = 512
+BLOCK_WINDOWS = 64
+"""Windows of rasters, each of which is a picture."""
 BLOCK_BYTES = 64 << 20
 """A block, the unit of work and of repetition, stays below both; a single object may be larger."""
 CUT = "cut.json"
@@ -24,10 +26,19 @@ GIVEN = [column.name for column in MANIFEST]
 
 
 def blocks(
-    pending: str, part: int, destination: str, most: int, schema: pa.Schema | None = None, rows: Sequence[str] = ()
+    pending: str,
+    part: int,
+    destination: str,
+    most: int,
+    schema: pa.Schema | None = None,
+    rows: Sequence[str] = (),
+    *,
+    whole: bool = False,
 ) -> list[str]:
-    """The wave's pending items of a part as one small Parquet file a block, of so many items at most, cut between
-    objects; their URIs. A wave stays cut as it is: what is staged, is staged by block.
+    """The wave's pending items of a part as one small Parquet file a block, of so many items at most; their URIs.
+
+    Cut between objects, and between the windows of one unless they have to stay together as a `whole`. A wave stays
+    cut as it is: what is staged, is staged by block.
 
     Where there is a `schema`, its columns are carried over from the published `rows`, files that hold every item.
     Raises Outdated where they do not.
@@ -37,7 +48,7 @@ def blocks(
         names: list[str] = json.loads(storage.read(kept))
     except FileNotFoundError:
         table = parquet_files.read(pending, pc.field("part") == part)
-        cuts = list(_cuts(table, max(1, min(BLOCK_ITEMS, most))))
+        cuts = list(_cuts(table, max(1, min(BLOCK_ITEMS, most)), whole))
         items = table.select(GIVEN)
         tables = _carried(items, cuts, schema, rows) if schema else (items.slice(a, b - a) for a, b in cuts)
         names = []
@@ -55,16 +66,19 @@ def with_every_column(db: duckdb.DuckDBPyConnection, name: str, schema: pa.Schem
     db.execute(f"CREATE VIEW {name} AS FROM {name}_shape{rows}")
 
 
-def _cuts(table: pa.Table, limit: int) -> Iterator[tuple[int, int]]:
+def _cuts(table: pa.Table, limit: int, whole: bool) -> Iterator[tuple[int, int]]:
     ids = table.column("object_id").to_pylist()
     sizes = table.column("size_bytes").to_pylist()
+    windows = table.column("window").is_valid().to_pylist()
     start, size = 0, 0
     for row, name in enumerate(ids):
+        window = windows[row] and not whole  # its object is never fetched, and need not stay together
         new_object = row == 0 or name != ids[row - 1]
-        if new_object and row > start and (row - start >= limit or size + sizes[row] > BLOCK_BYTES):
+        full = row - start >= (min(limit, BLOCK_WINDOWS) if window else limit)
+        if row > start and (window or new_object) and (full or size + sizes[row] * (not window) > BLOCK_BYTES):
             yield start, row
             start, size = row, 0
-        size += sizes[row] if new_object else 0
+        size += sizes[row] if new_object and not window else 0
     yield start, len(ids)
 
 

@@ -73,7 +73,8 @@ class Execution:
         count = 1 if here and address != "off" else BLOCKS_A_WORKER * max(pool.workers for pool in given)
         carried = {} if part == ALL else {"schema": self.bound.schema, "rows": self._carried()}
         into = storage.join(self.folder, "blocks", str(part))
-        cut = blocks(self.wave.pending, part, into, -(-items // count), **carried)
+        whole = any(step.operator.scope == "object" for step in steps)
+        cut = blocks(self.wave.pending, part, into, -(-items // count), **carried, whole=whole)
         return [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given], cut
 
     def _carried(self) -> list[str]:

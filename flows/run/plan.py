@@ -420,7 +420,8 @@ def _write_pending(db: duckdb.DuckDBPyConnection, manifest: ManifestSummary, wav
     """One ordered pass over the manifest, a file a wave."""
     query = f"""SELECT wave, manifest.* REPLACE (placed.bucket AS bucket), part
         FROM {parquet(manifest.files)} AS manifest JOIN placed ON manifest.object_id::UUID = placed.id
-        ORDER BY wave, part, partition, bucket, source_uri, object_id, page, item_id"""
+        ORDER BY wave, part, partition, bucket, source_uri, object_id, page, manifest."window".y,
+            manifest."window".x, item_id"""
     schema = pa.schema([("wave", pa.int32()), *PENDING_SCHEMA])
     rows = split(batches(db, query, schema, 10_000), "wave")
     current = next(rows, None)

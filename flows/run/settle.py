@@ -180,7 +180,8 @@ def write_cells(
 ) -> list[tuple[str, str, int, int, int]]:
     """Writes the rows of a query, one sorted file a cell below `into`: URI, partition, bucket, rows, bytes of each."""
     files: list[tuple[str, str, int, int, int]] = []
-    ordered = f"{query} ORDER BY partition, bucket, source_uri, object_id, page, item_id"
+    place = 'source_uri, object_id, page, "window".y, "window".x, item_id'
+    ordered = f"FROM ({query}) ORDER BY partition, bucket, {place}"
     parts = chain.from_iterable(map(_by_cell, batches(db, ordered, schema, BATCH_ROWS)))
     for cell, of_cell in groupby(parts, itemgetter(0)):
         place = storage.join(into, f"cell-{len(files):05d}.parquet")

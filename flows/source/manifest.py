@@ -20,11 +20,13 @@ from swath.flows.source.lists import FileList, Named, may_hold_events, read_even
 from swath.flows.source.pages import PageCounter
 from swath.flows.source.partitions import partition_by as partition_function
 from swath.flows.source.selection import Selection, extension_of
+from swath.flows.source.windows import Cut, Place
 from swath.infra import parquet_files, storage
 from swath.operators.image.formats import may_have_pages
+from swath.operators.survey.raster_file import EXTENSIONS as RASTERS
 from swath.schemas.columns import schema_of
 from swath.schemas.errors import ConfigurationError, SourceError
-from swath.schemas.items import MANIFEST, item_id, object_id
+from swath.schemas.items import MANIFEST, WINDOW, item_id, object_id
 from swath.schemas.pipeline import Pipeline
 
 SCHEMA = schema_of(MANIFEST)
@@ -32,6 +34,9 @@ ROWS = 50_000
 """Rows of one file of the manifest."""
 MAX_PAGES = 100_000
 """A document that claims more is one item: its page count is more likely forged than true."""
+KINDS = 20
+"""How many kinds of rasters, by the roles of their bands, a summary tells of."""
+WINDOW_FIELDS = tuple(field.name for field in WINDOW)
 AHEAD = 1_000
 """Objects that may wait for one whose pages are being counted."""
 
@@ -76,6 +81,8 @@ class ManifestSummary:
     removed: str | None = None
     """URI of the Parquet file with the `object_id` of what events say was removed; that is gone, even where the
     manifest is not complete."""
+    bands: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Of rasters that are cut into windows, the first of each kind: its URI and the roles of its bands."""
 
 
 def build_manifest(
@@ -108,6 +115,8 @@ def build_manifest(
     if limit is not None and limit < 1:
         raise ConfigurationError(f"the limit is {limit}; give the number of objects to take, 1 or more")
     include, exclude = tuple(include), tuple(exclude)
+    windows = pipeline.source.windows
+    readable = RASTERS if windows else readable
     selection = Selection((*pipeline.source.include, *include), (*pipeline.source.exclude, *exclude), readable)
     rule = check_rule(pipeline.source.group)
     source = storage.normalize(source)
@@ -144,10 +153,15 @@ def build_manifest(
     objects = islice(wanted, limit)
     writer = _Writer(destination)
     found = size = unopened = 0
+    bands: dict[tuple[str, ...], str] = {}
     with PageCounter(_processors(), pipeline.limits.memory_bytes) as counter, _Removed(destination) as removed:
 
-        def pages_of(one: Object) -> Future[int | None] | int | None:
-            """Of what may have several: how many, None where that cannot be known. Of everything else, 1."""
+        def shape_of(one: Object) -> Counting:
+            """Of what may have several pages: how many, of a raster to be cut: how; None where that cannot be known.
+            Of everything else, 1."""
+            if windows:
+                assets = [(role, file.uri) for role, file in zip(one.roles, one.files, strict=True)]
+                return counter.cut(assets, windows) if any(map(_is_raster, one.files)) else 1
             if not pipeline.source.pages or one.roles != (IMAGE,) or not may_have_pages(extension_of(one.path)):
                 return 1
             if one.size > pipeline.limits.max_bytes:
@@ -155,9 +169,15 @@ def build_manifest(
             known = known_pages(one.uri, one.etag) if known_pages else None
             return counter.count(one.uri) if known is None else known
 
-        for one, pages in _counted(objects, pages_of):
-            writer.add(one, partition(one.path), _numbers(one, pages if pipeline.source.pages else None))
-            found, size, unopened = found + 1, size + one.size, unopened + (pages is None)
+        for one, shape in _counted(objects, shape_of):
+            if isinstance(shape, Cut):
+                writer.add(one, partition(one.path), ((None, window) for window in shape.windows()))
+                if len(bands) < KINDS:
+                    bands.setdefault(shape.roles, one.uri)
+            else:
+                pages = _numbers(one, shape if pipeline.source.pages else None)
+                writer.add(one, partition(one.path), ((page, None) for page in pages))
+            found, size, unopened = found + 1, size + one.size, unopened + (shape is None)
             if progress and found % 100 == 0:
                 progress(found)
     if not found and not (named and named.events):
@@ -176,6 +196,7 @@ def build_manifest(
         unopened=unopened,
         complete=limit is None and not include and not exclude and named is None,
         removed=None if limit else removed.uri,
+        bands=tuple((uri, roles) for roles, uri in bands.items()),
     )
 
 
@@ -201,23 +222,29 @@ def _below(root: str, uri: str) -> str:
     raise SourceError(f"{uri} was listed, but is not below {root}")
 
 
-def _counted(
-    objects: Iterable[Object], pages_of: Callable[[Object], Future[int | None] | int | None]
-) -> Iterator[tuple[Object, int | None]]:
-    """The objects in their order, each with its page count, while those of later ones are being counted."""
-    ahead: deque[tuple[Object, Future[int | None] | int | None]] = deque()
+Shape = Cut | int | None
+"""How an object becomes items: windows, so many pages, or one item where that cannot be known."""
+Counting = Future[Cut | None] | Future[int | None] | int | None
+
+
+def _counted(objects: Iterable[Object], shape_of: Callable[[Object], Counting]) -> Iterator[tuple[Object, Shape]]:
+    """The objects in their order, each with its shape, while those of later ones are being counted."""
+    ahead: deque[tuple[Object, Counting]] = deque()
     for one in objects:
-        ahead.append((one, pages_of(one)))
+        ahead.append((one, shape_of(one)))
         while ahead and (len(ahead) > AHEAD or not isinstance(ahead[0][1], Future) or ahead[0][1].done()):
             yield _awaited(*ahead.popleft())
     while ahead:
         yield _awaited(*ahead.popleft())
 
 
-def _awaited(one: Object, pages: Future[int | None] | int | None) -> tuple[Object, int | None]:
-    if isinstance(pages, Future):
-        pages = pages.result()
-    return one, None if pages is None or not 1 <= pages <= MAX_PAGES else pages
+def _awaited(one: Object, shape: Counting) -> tuple[Object, Shape]:
+    counted: Shape = shape.result() if isinstance(shape, Future) else shape
+    return one, counted if isinstance(counted, Cut) or (counted and 1 <= counted <= MAX_PAGES) else None
+
+
+def _is_raster(file: File) -> bool:
+    return extension_of(file.path) in RASTERS
 
 
 def _numbers(one: Object, pages: int | None) -> Iterable[int | None]:
@@ -238,10 +265,12 @@ class _Writer:
         self._objects: list[Object] = []
         """Of the rows."""
 
-    def add(self, one: Object, partition: str, pages: Iterable[int | None]) -> None:
+    def add(self, one: Object, partition: str, items: Iterable[tuple[int | None, Place | None]]) -> None:
+        """The object with its items: the page and the window of each."""
         uri, name = one.uri, object_id(one.uri)
-        for page in pages:
-            self._rows.append((item_id(uri, page), name, uri, one.etag, one.size, partition, 0, page, None))
+        for page, window in items:
+            named = dict(zip(WINDOW_FIELDS, window, strict=True)) if window else None
+            self._rows.append((item_id(uri, page, window), name, uri, one.etag, one.size, partition, 0, page, named))
             self._objects.append(one)
             if len(self._rows) == ROWS:
                 self.flush()

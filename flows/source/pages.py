@@ -1,7 +1,8 @@
-"""How many pages containers (PDF, TIFF) have, counted where a hostile file can hurt nobody.
+"""How many pages containers (PDF, TIFF) have, and windows rasters, counted where a hostile file can hurt nobody.
 
-`python -m swath.flows.source.pages PARENT` is one counting process: it takes a URI (as JSON) a line and answers with
-a line when the file is fetched and a line when it is counted, so that only the counting is timed.
+`python -m swath.flows.source.pages PARENT` is one counting process: it takes a line of JSON, a URI or a request for
+windows, and answers with a line when the file is fetched and a line when it is counted, so that only the counting is
+timed. A raster is never fetched: its header is read by ranges while it is counted.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
+from swath.flows.source.windows import Cut, cut_json, cut_of, request_of
 from swath.flows.work.alone import end_child, resident_bytes, run_alone, start_child, tie_to_parent
 from swath.infra import storage
 from swath.schemas.errors import StorageUnavailable
+from swath.schemas.pipeline import Windows
 
 SECONDS = 30.0
 """What counting the pages of one file may take."""
@@ -48,6 +52,10 @@ class PageCounter:
         """
         return self._threads.submit(self._count, uri)
 
+    def cut(self, assets: Sequence[tuple[str, str]], windows: Windows) -> Future[Cut | None]:
+        """How an object of such files (role, URI) is cut; None where it cannot be, whatever it does to its process."""
+        return self._threads.submit(self._cut, assets, windows)
+
     def close(self) -> None:
         """Ends the processes; what they had not finished is dropped."""
         self._closing = True
@@ -65,18 +73,33 @@ class PageCounter:
         self.close()
 
     def _count(self, uri: str) -> int | None:
+        try:
+            pages: int | None = self._answer(uri)
+        except _Ended:
+            return None if self._closing else self._count_alone(uri)
+        return pages
+
+    def _cut(self, assets: Sequence[tuple[str, str]], windows: Windows) -> Cut | None:
+        request = request_of(assets, windows)
+        for _ in range(2):  # it need not have been this object's fault
+            with contextlib.suppress(_Ended):
+                return cut_of(self._answer(request))
+            if self._closing:
+                break
+            with contextlib.suppress(OSError):
+                storage.read(assets[0][1], 1)  # raises StorageUnavailable where that is what was waited for
+        return None
+
+    def _answer(self, request: str) -> Any:
+        """What this thread's process says. Raises _Ended and StorageUnavailable."""
         process: _Process | None = getattr(self._local, "process", None)
         if process is None:
             process = self._local.process = _Process(self._memory_bytes)
             self._processes.append(process)
-        try:
-            answer = process.ask(uri, self._seconds)
-        except _Ended:
-            return None if self._closing else self._count_alone(uri)
+        answer = process.ask(request, self._seconds)
         if "unavailable" in answer:
             raise StorageUnavailable(answer["unavailable"])
-        pages: int | None = answer["pages"]
-        return pages
+        return answer["counted"]
 
     def _count_alone(self, uri: str) -> int | None:
         """For a file that was being opened when its process ended, which need not have been its fault."""
@@ -103,14 +126,14 @@ class _Process:
         self._child: subprocess.Popen[bytes] | None = None
         self._received = b""
 
-    def ask(self, uri: str, seconds: float) -> dict[str, Any]:
-        """The answer about one file. Raises _Ended."""
+    def ask(self, request: str, seconds: float) -> dict[str, Any]:
+        """The answer about one object. Raises _Ended."""
         if self._child is None:
             self._child = start_child(__name__, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._received = b""
         try:
             assert self._child.stdin
-            self._child.stdin.write(json.dumps(uri).encode() + b"\n")
+            self._child.stdin.write(json.dumps(request).encode() + b"\n")
             self._child.stdin.flush()
             answer = self._line(FETCH_SECONDS)
             return self._line(seconds) if "fetched" in answer else answer
@@ -163,20 +186,22 @@ def _serve(parent: str) -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is no answer
     for line in sys.stdin.buffer:
-        try:
-            content = storage.read(json.loads(line))
-        except StorageUnavailable as error:
-            answers.write(json.dumps({"unavailable": str(error)}).encode() + b"\n")
-            continue
-        except OSError:  # gone since, or not ours to read: decoding will say so
-            answers.write(b'{"pages": null}\n')
-            continue
-        answers.write(b'{"fetched": true}\n')
-        try:
-            pages = count_json(content)
-        except Exception:  # a file that breaks its reader has no pages to count
-            pages = b"null"
-        answers.write(b'{"pages": ' + pages + b"}\n")
+        answers.write(_answered(json.loads(line), lambda: answers.write(b'{"fetched": true}\n')) + b"\n")
+
+
+def _answered(request: str, fetched: Callable[[], object]) -> bytes:
+    """The answer to a URI, or to a request for windows, as JSON."""
+    try:
+        if request.startswith("{"):
+            fetched()
+            return b'{"counted": ' + cut_json(request) + b"}"
+        content = storage.read(request)
+        fetched()
+        return b'{"counted": ' + count_json(content) + b"}"
+    except StorageUnavailable as error:
+        return json.dumps({"unavailable": str(error)}).encode()
+    except Exception:  # gone since, not ours to read, or a file that breaks its reader: decoding will say so
+        return b'{"counted": null}'
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from swath.flows.work.worker import Stage
-from swath.operators.core.base import BYTES, Resources
+from swath.operators.core.base import BYTES, OPEN, Resources
 from swath.operators.core.chain import BoundStep, Link, links_of
 from swath.schemas.errors import ConfigurationError
 
@@ -45,7 +45,8 @@ def fuse(steps: Sequence[BoundStep]) -> list[Stage]:
         links = tuple(group)
         names = list(dict.fromkeys(link.step.name for link in links))
         stages.append(Stage(" + ".join(names), links, _resources(links), first=not stages, last=False))
-    stages[0] = replace(stages[0], fetches=any(BYTES.name in step.reads for step in steps))
+    read = frozenset[str]().union(*(step.reads for step in steps))
+    stages[0] = replace(stages[0], fetches=BYTES.name in read, opens=OPEN.name in read)
     return [*stages[:-1], replace(stages[-1], last=True)]
 
 

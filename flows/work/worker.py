@@ -18,7 +18,7 @@ from swath.flows.work.journal import LOADING, RESTING, Watched, resident_bytes, 
 from swath.flows.work.threads import limit_threads
 from swath.infra import storage
 from swath.infra.models import fetch
-from swath.operators.core.base import BYTES, Reject, Resources
+from swath.operators.core.base import BYTES, OPEN, Reject, Resources
 from swath.operators.core.chain import Chain, Journal, Link, NoJournal, Row, reject
 from swath.operators.models.reference import use_fetch
 from swath.schemas.columns import Column, schema_of
@@ -47,6 +47,8 @@ class Stage:
     last: bool = True
     fetches: bool = False
     """Whether it reads the objects from the store: the first stage does, where any stage wants their bytes."""
+    opens: bool = False
+    """Whether its rows get what opens their files; the first stage's do, where any stage wants it."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,8 @@ class StageWorker:
     def _started(self, block: pa.Table) -> Iterator[Row]:
         """The block's rows as dicts, with the content of their object where a step reads it."""
         rows = [begun(row, self.context) for row in block.to_pylist()]
+        if self.stage.opens:
+            rows = [row | {OPEN.name: storage.open_ranged} for row in rows]
         limit = self.context.limits.max_bytes
         fetched = [row for row in rows if self.stage.fetches and row["status"] == Status.OK]
         wanted = [row["source_uri"] for row in fetched if row["size_bytes"] <= limit]
