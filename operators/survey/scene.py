@@ -16,7 +16,7 @@ from swath.operators.core.base import Pixels, Reject
 from swath.operators.core.ground import Bands, Georef
 from swath.operators.survey.band_roles import ALPHA, NO_DATA_OF, PALETTE, distinct, lacking, role_of_name
 from swath.operators.survey.raster_file import EXTENSIONS, RasterFile, Window, environment
-from swath.operators.survey.rendering import Rendering, shown_bands, span_of, span_of_statistics
+from swath.operators.survey.raster_rendering import Rendering, shown_bands, span_of, span_of_statistics
 from swath.schemas.items import Reason
 
 Open = Callable[[str], Any]
