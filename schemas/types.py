@@ -130,4 +130,8 @@ def is_of(kind: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether a column of a table is of one of these types, or of what the type was when the table was made."""
     if shape(kind) == shape(wanted):
         return True
-    return any(wanted is grown and shape(kind) == ("list", shape(grown.value_type)[:had]) for grown, had in _GREW)
+    return any(wanted is grown and shape(kind) == shape(_first(grown, had)) for grown, had in _GREW)
+
+
+def _first(kind: pa.ListType, count: int) -> pa.ListType:
+    return pa.list_(pa.struct(list(kind.value_type)[:count]))

@@ -50,8 +50,7 @@ class Found:
 
     def inside(self, window: Window) -> Found:
         """Cut to a window; what lies outside of it is left out."""
-        low, high = [window.left, window.top], [window.left + window.width, window.top + window.height]
-        boxes = np.clip(self.boxes, low * 2, high * 2)
+        boxes = np.clip(self.boxes, [window.left, window.top] * 2, [window.right, window.bottom] * 2)
         kept = Found(boxes, self.scores, self.classes)
         return kept[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
 
@@ -64,6 +63,14 @@ class Window:
     top: int
     width: int
     height: int
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
 
 
 def joined(parts: Sequence[Found]) -> Found:
@@ -100,12 +107,13 @@ def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
     of the picture where it is smaller."""
     return [
         Window(left, top, min(side, width), min(side, height))
-        for top in _starts(height, side, overlap)
-        for left in _starts(width, side, overlap)
+        for top in starts(height, side, overlap)
+        for left in starts(width, side, overlap)
     ]
 
 
-def _starts(length: int, side: int, overlap: int) -> list[int]:
+def starts(length: int, side: int, overlap: int) -> list[int]:
+    """Where windows of `side` begin along an axis."""
     count = max(1, math.ceil((length - overlap) / (side - overlap)))
     return [round(start) for start in np.linspace(0, max(0, length - side), count).tolist()]
 
@@ -151,9 +159,8 @@ def _swallowed(found: Found, others: Found, less_sure: bool = False) -> npt.NDAr
 
 def _cut(found: Found, window: Window, height: int, width: int, margin: float) -> npt.NDArray[np.bool_]:
     """(N, 4) whether a box is cut at the left, top, right and bottom of its window."""
-    right, bottom = window.left + window.width, window.top + window.height
-    at = np.array([window.left, window.top, right, bottom], dtype=np.float64)
-    inner = np.array([window.left > 0, window.top > 0, right < width, bottom < height])
+    at = np.array([window.left, window.top, window.right, window.bottom], dtype=np.float64)
+    inner = np.array([window.left > 0, window.top > 0, window.right < width, window.bottom < height])
     return np.asarray((np.abs(found.boxes - at) <= margin) & inner)
 
 
@@ -169,27 +176,28 @@ def _together(
         return piece
 
     for index, one in enumerate(pieces):
-        for other in pieces[index + 1 :]:
-            alike = window_of[one] != window_of[other] and found.classes[one] == found.classes[other]
-            if alike and _continue(found.boxes[one], found.boxes[other], edges[one], edges[other]):
-                group[root(int(other))] = root(int(one))
+        others = pieces[index + 1 :]
+        alike = (window_of[others] != window_of[one]) & (found.classes[others] == found.classes[one])
+        others = others[alike]
+        goes_on = _continue(found.boxes[one], found.boxes[others], edges[one], edges[others])
+        for other in others[goes_on].tolist():
+            group[root(other)] = root(int(one))
     roots = np.array([root(int(piece)) for piece in pieces], dtype=np.intp)
     return [pieces[roots == one] for one in np.unique(roots)]
 
 
-def _continue(one: Floats, other: Floats, cut: npt.NDArray[np.bool_], other_cut: npt.NDArray[np.bool_]) -> bool:
-    """Whether one box goes on in the other: it is cut where the other is not yet at its end."""
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    if (high < low).any():
-        return False
+def _continue(
+    one: Floats, others: Floats, cut: npt.NDArray[np.bool_], others_cut: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """(N,) whether a box goes on in each of the others: it is cut where the other is not yet at its end."""
+    shared = np.minimum(one[2:], others[:, 2:]) - np.maximum(one[:2], others[:, :2])
+    shorter = np.minimum(one[2:] - one[:2], others[:, 2:] - others[:, :2])
+    result = np.zeros(len(others), np.bool_)
     for across in (0, 1):
         along = 1 - across
-        forward = cut[across + 2] and other_cut[across]
-        backward = cut[across] and other_cut[across + 2]
-        shorter = min(one[along + 2] - one[along], other[along + 2] - other[along])
-        if (forward or backward) and (high - low)[along] > ALONGSIDE * shorter:
-            return True
-    return False
+        facing = (cut[across + 2] & others_cut[:, across]) | (cut[across] & others_cut[:, across + 2])
+        result |= facing & (shared[:, along] > ALONGSIDE * shorter[:, along])
+    return np.asarray(result & (shared >= 0).all(axis=1))
 
 
 def _around(found: Found) -> Found:

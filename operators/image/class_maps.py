@@ -69,43 +69,53 @@ def class_count(output: Array, kind: Output) -> int | None:
 
 
 def class_map(
-    parts: Iterable[tuple[Array, Matrix, Window]], size: tuple[int, int], height: int, width: int, overlap: int
+    parts: Iterable[tuple[Array, Matrix, Window]], size: tuple[int, int], own: Window, overlap: int, alone: bool
 ) -> ClassMap:
-    """(height, width), from the scores (C, h, w) in windows that overlap by at least so many pixels, row by row.
+    """(H, W) of a part of a picture, from the scores (C, h, w) in windows that overlap by at least so many pixels, row
+    by row; `alone` where one window shows just that part.
 
     Each comes with the matrix from the model's input, of (height, width) `size`, to the picture. Where windows overlap
-    their scores are added, those near an edge with less weight, so that no seam is seen.
+    their scores are added, those near an edge with less weight, so that no seam is seen: they depend on the place in
+    the picture, not on which part is asked for.
     """
-    result = np.zeros((height, width), np.uint16)
+    result = np.zeros((own.height, own.width), np.uint16)
     strip: Array | None = None
     top = 0
-    """Row of the picture at which the strip begins."""
+    """Row of the part at which the strip begins; may lie above it."""
     for given, matrix, window in parts:
-        if window.width == width and window.height == height:
-            return _likeliest(given, matrix, size, height, width)
-        if strip is None or window.top > top:
-            strip = _moved(strip, result, top, window)
-            top = window.top
-        strip = _as_many(strip, len(given), window, width)
+        if alone:
+            to_own = cropping(-own.left, -own.top) @ matrix
+            return _likeliest(given, to_own, size, own.height, own.width)
+        if strip is not None and window.top - own.top > top:
+            strip = _moved(strip, result, top, window.top - own.top, window.height)
+        top = window.top - own.top
+        strip = _as_many(strip, len(given), window, own.width)
         weight = _ramp(window.height, overlap)[:, None] * _ramp(window.width, overlap)
         to_window = cropping(-window.left, -window.top) @ matrix
-        columns = slice(window.left, window.left + window.width)
+        left, right = max(window.left, own.left), min(window.right, own.right)
+        seen, columns = slice(left - window.left, right - window.left), slice(left - own.left, right - own.left)
         for index, one in enumerate(given):
-            strip[index, :, columns] += weight * resampled(one, to_window, size, window.height, window.width)
+            plane = weight * resampled(one, to_window, size, window.height, window.width)
+            strip[index, :, columns] += plane[:, seen]
     if strip is not None:
-        result[top : top + strip.shape[1]] = strip.argmax(axis=0)
+        _settle(strip, result, top)
     return result
 
 
-def _moved(strip: Array | None, result: ClassMap, top: int, window: Window) -> Array | None:
+def _moved(strip: Array, result: ClassMap, top: int, new_top: int, height: int) -> Array:
     """The strip for the next row of windows; what is above it is settled."""
-    if strip is None:
-        return None
-    done = min(window.top - top, strip.shape[1])
-    result[top : top + done] = strip[:, :done].argmax(axis=0)
-    moved = np.zeros((len(strip), window.height, strip.shape[2]), np.float32)
+    done = min(new_top - top, strip.shape[1])
+    _settle(strip[:, :done], result, top)
+    moved = np.zeros((len(strip), height, strip.shape[2]), np.float32)
     moved[:, : strip.shape[1] - done] = strip[:, done:]
     return moved
+
+
+def _settle(strip: Array, result: ClassMap, top: int) -> None:
+    """Writes the likeliest classes of a strip that begins at that row, as far as it lies in the result."""
+    first, last = max(top, 0), min(top + strip.shape[1], len(result))
+    if first < last:
+        result[first:last] = strip[:, first - top : last - top].argmax(axis=0)
 
 
 def _as_many(strip: Array | None, classes: int, window: Window, width: int) -> Array:

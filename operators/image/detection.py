@@ -10,8 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from swath.operators.core.base import PREPARED, Batch, Pixels, Reject, Resources
-from swath.operators.image.boxes import Found, Window, merged, suppressed
+from swath.operators.image.anchored import Cell
+from swath.operators.image.boxes import Found, Window, joined, merged, suppressed
 from swath.operators.image.detection_layouts import DECODERS, UNBATCHED, Layout, class_count, recognised
+from swath.operators.image.ground_areas import box_on_ground
 from swath.operators.image.model_input import Array, SeesPictures, Views, namer
 from swath.operators.image.torchvision_detectors import torchvision_detector
 from swath.operators.models.info import Task
@@ -50,7 +52,7 @@ class Detect(SeesPictures):
     are known by the shapes of their outputs; see `swath.operators.image.detection_layouts`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     torchvision: ClassVar[tuple[str, ...]] = ("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet", "fcos", "ssd")
     tasks: ClassVar[tuple[Task, ...]] = ("detection", "instance")
 
@@ -62,10 +64,11 @@ class Detect(SeesPictures):
     iou: float = Field(default=0.45, gt=0, le=1)
     """Of boxes of one class whose intersection over union is above it, only the best stays."""
     max_detections: int = Field(default=300, ge=1)
+    """In a picture; of a raster, in each window of `slice` pixels."""
     only: tuple[str, ...] = ()
     """Names of the classes that are kept; all when left out."""
     whole: bool = True
-    """Whether a picture in windows is looked at as a whole, too, for what is larger than a window."""
+    """Whether a picture in windows is looked at as a whole, too, for what is larger than a window. A raster is not."""
 
     def outputs(self) -> tuple[Column, ...]:
         return (Column("detections", DETECTIONS, "What was found in the picture, the best first"),)
@@ -101,18 +104,30 @@ class Detect(SeesPictures):
             if isinstance(one, Reject):
                 return one
             parts.append((suppressed(one.mapped(matrix).inside(window), iou), window))
-        found = parts[0][0]
-        if len(parts) > 1:
-            margin = max(2.0, (self.side() or 0) / CUT)
-            found = merged(parts, views.height, views.width, self.iou, margin)
-        labels = [detector.name(index) for index in found.classes.tolist()]
-        in_source = found.mapped(views.to_source)
-        detections = [
-            {"label": label, "score": score, "box": dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True))}
-            for label, score, box in zip(labels, in_source.scores.tolist(), in_source.boxes.tolist(), strict=True)
-            if not self.only or label in self.only
+        found = joined([self._of_cell(cell, parts, views, detector) for cell in views.place.cells])
+        found = found[np.argsort(-found.scores, kind="stable")].mapped(views.to_source)
+        return [
+            {
+                "label": detector.name(index),
+                "score": score,
+                "box": dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True)),
+                **box_on_ground(views.georef, box),
+            }
+            for index, score, box in zip(
+                found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+            )
         ]
-        return detections[: self.max_detections]
+
+    def _of_cell(self, cell: Cell, parts: Sequence[tuple[Found, Window]], views: Views, detector: Detector) -> Found:
+        """What has its centre in a cell, the best first."""
+        around = [parts[index] for index in cell.windows]
+        found = around[0][0]
+        if len(around) > 1:
+            margin = max(2.0, views.place.side / CUT)
+            found = merged(around, views.place.height, views.place.width, self.iou, margin)
+        if self.only:
+            found = found[[detector.name(index) in self.only for index in found.classes.tolist()]]
+        return found[cell.holds(found.boxes)][: self.max_detections]
 
     def _network(self, file: ModelFile, names: tuple[str, ...] | None) -> Detector:
         """Arrays in, arrays out: what they mean is found out with a black picture."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from swath.operators.core.base import Matrix, Pixels
 from swath.operators.core.geometry import cropping, map_box
+from swath.operators.image.anchored import Cell
 from swath.operators.image.boxes import Found, Window, grouped
 from swath.operators.image.class_maps import resampled
 from swath.operators.image.model_input import Views
@@ -45,23 +46,31 @@ class Thing:
         return columns.start, rows.start, columns.stop, rows.stop
 
 
-def things_in(views: Views, see: Callable[[Pixels], Answer], min_score: float) -> list[Thing]:
-    """The things of all windows, put together where they are one; the surest first. Raises what `see` raises."""
-    things: list[Thing] = []
-    parts = []
+def things_in(
+    views: Views, see: Callable[[Pixels], Answer], min_score: float
+) -> Iterator[tuple[Cell, list[Thing], list[Thing]]]:
+    """By cell, the things that are seen around it, put together where they are one, and those of them that are in it;
+    the surest first. Raises what `see` raises."""
+    every: list[tuple[Found, list[Thing]]] = []
     for image, matrix, window in zip(views.images, views.to_picture, views.windows, strict=True):
         answer = see(image)
         sure = np.flatnonzero(answer["scores"] >= min_score)
         seen = (_thing(answer, int(index), matrix, window) for index in sure)
         there = [one for one in seen if one is not None]
-        boxes = np.array([one.box for one in there], np.float64).reshape(-1, 4)
-        each = np.array([one.score for one in there]), np.array([one.index for one in there], np.int64)
-        parts.append((Found(boxes, *each), window))
-        things += there
-    if len(parts) == 1:
-        return things
-    groups = grouped(parts, views.height, views.width, SAME, MARGIN)
-    return [_united([things[index] for index in group]) for group in groups]
+        every.append((_found(there), there))
+    for cell in views.place.cells:
+        things = [thing for index in cell.windows for thing in every[index][1]]
+        if len(cell.windows) > 1:
+            parts = [(every[index][0], views.windows[index]) for index in cell.windows]
+            groups = grouped(parts, views.place.height, views.place.width, SAME, MARGIN)
+            things = [_united([things[index] for index in group]) for group in groups]
+        held = cell.holds(_found(things).boxes)
+        yield cell, things, [thing for thing, inside in zip(things, held, strict=True) if inside]
+
+
+def _found(things: Sequence[Thing]) -> Found:
+    boxes = np.array([one.box for one in things], np.float64).reshape(-1, 4)
+    return Found(boxes, np.array([one.score for one in things]), np.array([one.index for one in things], np.int64))
 
 
 def _thing(answer: Answer, index: int, matrix: Matrix, window: Window) -> Thing | None:
@@ -69,8 +78,7 @@ def _thing(answer: Answer, index: int, matrix: Matrix, window: Window) -> Thing 
     mask = answer["masks"][index][0]
     box = map_box(matrix, tuple(answer["boxes"][index].tolist()))
     left, top = max(window.left, math.floor(box["x_min"])), max(window.top, math.floor(box["y_min"]))
-    right = min(window.left + window.width, math.ceil(box["x_max"]))
-    bottom = min(window.top + window.height, math.ceil(box["y_max"]))
+    right, bottom = min(window.right, math.ceil(box["x_max"])), min(window.bottom, math.ceil(box["y_max"]))
     if right <= left or bottom <= top:
         return None
     whole = resampled(mask, cropping(-left, -top) @ matrix, mask.shape, bottom - top, right - left) >= 0.5

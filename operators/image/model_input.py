@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from swath.operators.core.base import PIXELS, TO_SOURCE, Item, Matrix, ModelOperator, Pixels
+from swath.operators.core.base import GEOREF, PIXELS, SURROUNDINGS, TO_SOURCE, Item, Matrix, ModelOperator, Pixels
 from swath.operators.core.geometry import cropping, resized
+from swath.operators.core.ground import Georef, Surroundings
+from swath.operators.image.anchored import Cell, cells_in, reader, windows_touching
 from swath.operators.image.boxes import Window, windows
 from swath.operators.models.info import ModelInfo, Task, Three
 from swath.operators.models.nets import OURS
@@ -33,26 +35,59 @@ LONGEST = 1333
 """Pixels of the longer side of what a torchvision detector is shown: it would not use more."""
 
 
+RASTER_SIDE = 800
+"""Pixels of the windows of a raster that such a detector is shown: those it scales to that side."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A picture and which part of it is an item's: the whole working image, or a window of a raster."""
+
+    height: int
+    width: int
+    """Of the picture."""
+    own: Window
+    """What of it is the item's."""
+    cells: tuple[Cell, ...]
+    """The parts of that, each with the views by which objects in it are known."""
+    side: int
+    """Of the windows in which it is seen; 0 where it is seen as a whole alone."""
+
+
 @dataclass(frozen=True)
 class Views:
-    """The pictures that a model sees of one item, and where they are in it."""
+    """The pictures that a model sees of one item, and where they are."""
 
     images: tuple[Pixels, ...]
     to_picture: tuple[Matrix, ...]
-    """From each to the working image."""
+    """From each to the picture that they are of."""
     windows: tuple[Window, ...]
-    height: int
-    width: int
-    """Of the working image."""
+    place: Place
     to_source: Matrix
+    """From the picture."""
+    georef: Georef | None
+
+    @property
+    def own_to_source(self) -> Matrix:
+        """From the item's part of the picture."""
+        return np.asarray(self.to_source @ cropping(self.place.own.left, self.place.own.top))
 
     @property
     def nbytes(self) -> int:
         return sum(image.nbytes for image in self.images)
 
 
+Laid = tuple[Callable[[Window], Pixels], list[Window], Place]
+"""What gives the pixels of a window, the windows, and where they are."""
+
+
 class SeesPictures(UsesModel, ModelOperator):
-    """An operator with a model that is shown a whole picture, or windows of it side by side."""
+    """An operator with a model that is shown a whole picture, or windows of it side by side.
+
+    The windows of a raster are those of the whole raster, whatever part of it an item is: what the model sees, and so
+    what it finds, does not depend on how the raster was cut into items. Where an item ends they reach into its
+    neighbours, so items should be a few times larger than `slice`.
+    """
 
     torchvision: ClassVar[tuple[str, ...]] = ()
     """How the names of the torchvision models begin that take pictures of any size, and scale them themselves."""
@@ -80,7 +115,7 @@ class SeesPictures(UsesModel, ModelOperator):
     """The order in which the model takes the colours."""
     slice: int | None = Field(default=None, ge=32)
     """Side in pixels of the windows of the working image that are shown one by one; when left out, the whole at once,
-    but for models that `swath train` makes."""
+    but for models that `swath train` makes. A raster is never shown at once: there it is the model's own size."""
     overlap: float = Field(default=0.2, ge=0, lt=0.9)
     """Share of a window that its neighbour shows too."""
 
@@ -93,7 +128,7 @@ class SeesPictures(UsesModel, ModelOperator):
         return self
 
     def inputs(self) -> tuple[Column, ...]:
-        return (PIXELS, TO_SOURCE)
+        return (PIXELS, TO_SOURCE, GEOREF, SURROUNDINGS)
 
     def needs_pixels(self) -> int | None:
         try:
@@ -152,21 +187,38 @@ class SeesPictures(UsesModel, ModelOperator):
 
     def prepare(self, item: Item) -> Views:
         pixels: Pixels = item["pixels"]
+        around: Surroundings | None = item.get(SURROUNDINGS.name)
+        size = self.input_size()
+        read, parts, place = self._in_raster(pixels, around, size) if around else self._in_picture(pixels)
+        images, matrices = [], []
+        for part in parts:
+            image, matrix = self._shown(read(part), size)
+            images.append(image)
+            matrices.append(cropping(part.left, part.top) @ matrix)
+        to_source = item["to_source"] @ cropping(-place.own.left, -place.own.top)
+        return Views(tuple(images), tuple(matrices), tuple(parts), place, to_source, item.get(GEOREF.name))
+
+    def _in_picture(self, pixels: Pixels) -> Laid:
         height, width = pixels.shape[:2]
+        side = self.side() or 0
         whole = Window(0, 0, width, height)
-        side = self.side()
         parts = windows(height, width, side, round(side * self.overlap)) if side else [whole]
         if len(parts) > 1 and self.sees_whole():
             parts.append(whole)
-        size = self.input_size()
-        images, matrices = [], []
-        for part in parts:
-            image, matrix = self._shown(
-                pixels[part.top : part.top + part.height, part.left : part.left + part.width], size
-            )
-            images.append(image)
-            matrices.append(cropping(part.left, part.top) @ matrix)
-        return Views(tuple(images), tuple(matrices), tuple(parts), height, width, item["to_source"])
+        everywhere = Cell((0, width), (0, height), tuple(range(len(parts))))
+        place = Place(height, width, whole, (everywhere,), side)
+        return lambda part: pixels[part.top : part.bottom, part.left : part.right], parts, place
+
+    def _in_raster(self, pixels: Pixels, around: Surroundings, size: tuple[int, int] | None) -> Laid:
+        side = self.side() or (max(size) if size else RASTER_SIDE)
+        own = Window(around.left, around.top, pixels.shape[1], pixels.shape[0])
+        laid = own, around.height, around.width, side, round(side * self.overlap)
+        parts, cells = cells_in(*laid) if self.finds_objects() else (windows_touching(*laid), ())
+        return reader(around, pixels, parts), parts, Place(around.height, around.width, own, cells, side)
+
+    def finds_objects(self) -> bool:
+        """Whether what it finds has a place, and may reach from one window into the next; else pixels have classes."""
+        return True
 
     def sees_whole(self) -> bool:
         """Whether a picture in windows is shown as a whole, too."""

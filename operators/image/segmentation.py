@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from swath.operators.core.base import (
-    PIXELS,
     PREPARED,
-    TO_SOURCE,
     Artifact,
     Batch,
     Item,
@@ -24,6 +20,7 @@ from swath.operators.core.base import (
     Resources,
 )
 from swath.operators.core.geometry import hull, map_box, source_area
+from swath.operators.image.boxes import Window
 from swath.operators.image.class_maps import (
     ClassMap,
     Output,
@@ -34,9 +31,11 @@ from swath.operators.image.class_maps import (
     scores,
 )
 from swath.operators.image.colours import Colour, by_index, by_name
-from swath.operators.image.instances import things_in
+from swath.operators.image.ground_areas import area_on_ground, areas_on_ground, outline_on_ground
+from swath.operators.image.instances import Thing, things_in
+from swath.operators.image.mask_files import cog, ground_affine, png
 from swath.operators.image.model_input import Array, SeesPictures, Views, namer
-from swath.operators.image.outlines import Mask, multipolygon, regions
+from swath.operators.image.outlines import Mask, Region, multipolygon, regions
 from swath.operators.image.torchvision_detectors import Answer, torchvision_detector
 from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Task, Three
 from swath.operators.models.reference import ModelFile
@@ -67,6 +66,10 @@ class Prepared:
     views: Views
     gsd: float | None
 
+    def by_gsd(self, pixels: float) -> float | None:
+        """Square metres of source pixels, where the pipeline says how large they are."""
+        return pixels * self.gsd**2 if self.gsd and self.gsd > 0 else None
+
     @property
     def nbytes(self) -> int:
         return self.views.nbytes
@@ -79,7 +82,7 @@ class Segment(SeesPictures):
     instance on an edge is put together.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     torchvision: ClassVar[tuple[str, ...]] = ("maskrcnn",)
     usual: ClassVar[tuple[Three, Three]] = (IMAGENET_MEAN, IMAGENET_STD)
     usual_size: ClassVar[int] = 520
@@ -97,28 +100,34 @@ class Segment(SeesPictures):
     min_pixels: int = Field(default=16, ge=1)
     """Regions, and holes in them, of fewer pixels of the working image have no outline."""
     gsd: float | str | None = None
-    """Metres a source pixel, or the column of an earlier step that says it."""
-    mask: Literal["png", "none"] = "png"
-    """Whether the class map is kept as a picture beside the table."""
+    """Metres a source pixel, or the column of an earlier step that says it; where the source is georeferenced, areas
+    are known without it."""
+    mask: Literal["auto", "png", "cog", "none"] = "auto"
+    """How the class map is kept beside the table; auto: as a cloud-optimised GeoTIFF where the source's pixels lie in
+    a straight grid on the ground, else as a PNG."""
 
     def inputs(self) -> tuple[Column, ...]:
         if isinstance(self.gsd, str):
-            return (PIXELS, TO_SOURCE, Column(self.gsd, pa.float64(), "Ground that a source pixel covers", "metres"))
-        return (PIXELS, TO_SOURCE)
+            gsd = Column(self.gsd, pa.float64(), "Ground that a source pixel covers", "metres")
+            return (*super().inputs(), gsd)
+        return super().inputs()
 
     def outputs(self) -> tuple[Column, ...]:
         what = "Each pixel's class, or its place among the `instances` of a model for them; 0 is nothing"
-        picture = Column("mask_image", pa.string(), f"URI of a PNG as large as the working picture. {what}")
+        picture = Column("mask_image", pa.string(), f"URI of a PNG or GeoTIFF as large as the working picture. {what}")
         return (
             Column("class_areas", SEGMENTS, "Share and area of each class in the picture, the largest first"),
             Column("instances", INSTANCES, "Things, the surest first, or with `polygons` regions, the largest first"),
-            *((picture,) if self.mask == "png" else ()),
+            *((picture,) if self.mask != "none" else ()),
             working("class_map", f"classes: (H, W) uint16; colours: RGB of each class. {what}"),
         )
 
     def check(self) -> None:
         """The model is loaded and, but for Mask R-CNN, tried on a black picture."""
         self.load()
+
+    def finds_objects(self) -> bool:
+        return self.scales_itself()
 
     def load(self) -> Segmenter:
         file = self.checked_file()
@@ -157,61 +166,76 @@ class Segment(SeesPictures):
                 elif not bad:
                     yield one, matrix, window
 
-        size = views.images[0].shape[:2]
-        overlap = round((self.side() or 0) * self.overlap)
-        found = class_map(parts(), size, views.height, views.width, overlap)
+        size, own = views.images[0].shape[:2], views.place.own
+        overlap = round(views.place.side * self.overlap)
+        found = class_map(parts(), size, own, overlap, alone=views.windows == (own,))
         if bad:
             return bad[0]
-        each = source_area(views.to_source)
-        areas = [_share(segmenter.name(index), count, found, each, prepared.gsd) for index, count in present(found)]
+        grounds = areas_on_ground(found, int(found.max()) + 1, views.own_to_source, views.georef)
+        areas = [
+            _share(segmenter.name(index), count, found.size, grounds[index], prepared)
+            for index, count in present(found)
+        ]
         instances = self._regions(found, segmenter, prepared) if self.polygons else []
         colours = [_colour(segmenter.name(index)) for index in range(int(found.max()) + 1)]
-        return self._answer(areas, instances, found, colours)
+        return self._answer(areas, instances, found, colours, views)
 
     def _regions(self, found: ClassMap, segmenter: Segmenter, prepared: Prepared) -> list[dict[str, Any]]:
-        to_source = prepared.views.to_source
         parts = []
         for index, _ in present(found):
             label = segmenter.name(index)
             if label not in BACKGROUND:
                 parts += [(label, one) for one in regions(found == index, self.tolerance, self.min_pixels)]
         parts.sort(key=lambda part: -part[1].pixels)
-        each = source_area(to_source)
         instances = []
         for label, one in parts[:MOST_REGIONS]:
-            mapped = one.mapped(to_source)
-            area = _area(one.pixels * each, prepared.gsd)
-            shown = {"box": hull(mapped.rings[0]), **area, "outline": multipolygon([mapped])}
-            instances.append({"label": label, "score": None, **shown})
+            mapped = one.mapped(prepared.views.own_to_source)
+            outlined = _outlined(hull(mapped.rings[0]), [mapped], one.pixels, prepared)
+            instances.append({"label": label, "score": None, **outlined})
         return instances
 
     def _things(self, prepared: Prepared, see: Callable[[Pixels], Answer], name: Callable[[int], str]) -> Any:
         """Of a model for instances."""
-        views = prepared.views
+        views, own = prepared.views, prepared.views.place.own
+        covered: dict[str, Mask] = {}
+        mine: list[Thing] = []
         try:
-            things = things_in(views, see, self.min_score)
+            for cell, around, inside in things_in(views, see, self.min_score):
+                mine += inside
+                for thing in around:  # of which some are told of with the item that their middle is in
+                    mask = covered.setdefault(name(thing.index), np.zeros((own.height, own.width), np.bool_))
+                    _paint(mask, thing, own, cell.pixels())
         except Reject as reject:
             return reject
-        each = source_area(views.to_source)
-        found = np.zeros((views.height, views.width), np.uint16)
-        covered: dict[str, Mask] = {}
+        if len(views.place.cells) > 1:
+            mine.sort(key=lambda thing: -thing.score)
+        found = np.zeros((own.height, own.width), np.uint16)
+        for number, thing in reversed(list(enumerate(mine, start=1))):  # the surest one comes on top
+            _paint(found, thing, own, number=number)
         instances = []
-        for number, thing in enumerate(things, start=1):
-            label = name(thing.index)
-            covered.setdefault(label, np.zeros(found.shape, np.bool_))[thing.place] |= thing.mask
-            found[thing.place][thing.mask & (found[thing.place] == 0)] = number  # the surest one is on top
+        for thing in mine:
             parts = regions(thing.mask, self.tolerance, self.min_pixels, thing.left, thing.top)
-            outline = multipolygon([one.mapped(views.to_source) for one in parts])
-            area = _area(int(thing.mask.sum()) * each, prepared.gsd)
-            box = map_box(views.to_source, thing.box)
-            instances.append({"label": label, "score": thing.score, "box": box, **area, "outline": outline})
-        counts = sorted(((int(mask.sum()), label) for label, mask in covered.items()), reverse=True)
-        areas = [_share(label, count, found, each, prepared.gsd) for count, label in counts]
-        colours = [by_index(number) for number in range(len(things) + 1)]
-        return self._answer(areas, instances, found, colours)
+            mapped = [one.mapped(views.to_source) for one in parts]
+            outlined = _outlined(map_box(views.to_source, thing.box), mapped, int(thing.mask.sum()), prepared)
+            instances.append({"label": name(thing.index), "score": thing.score, **outlined})
+        areas = []
+        for count, label in sorted(((int(mask.sum()), label) for label, mask in covered.items()), reverse=True):
+            grounds = areas_on_ground(covered[label].astype(np.uint8), 2, views.own_to_source, views.georef)
+            areas.append(_share(label, count, found.size, grounds[1], prepared))
+        colours = [by_index(number) for number in range(len(mine) + 1)]
+        return self._answer(areas, instances, found, colours, views)
 
-    def _answer(self, areas: list[Any], instances: list[Any], found: ClassMap, colours: list[Colour]) -> dict[str, Any]:
-        picture = {"mask_image": Artifact(_png(found, colours), ".png")} if self.mask == "png" else {}
+    def _answer(
+        self, areas: list[Any], instances: list[Any], found: ClassMap, colours: list[Colour], views: Views
+    ) -> dict[str, Any]:
+        to_ground = ground_affine(views.georef, views.own_to_source)
+        picture: dict[str, Any] = {}
+        if self.mask == "cog" or (self.mask == "auto" and to_ground is not None):
+            crs = views.georef.crs if views.georef and to_ground is not None else None
+            content = cog(found, colours, crs, np.eye(3) if to_ground is None else to_ground)
+            picture = {"mask_image": Artifact(content, ".tif")}
+        elif self.mask != "none":
+            picture = {"mask_image": Artifact(png(found, colours), ".png")}
         shown = {"classes": found, "colours": colours}
         return {"class_areas": areas, "instances": instances, **picture, "class_map": shown}
 
@@ -256,26 +280,40 @@ class Segment(SeesPictures):
         return Segmenter(namer(names, first), instances=run)
 
 
-def _share(label: str, count: int, found: ClassMap, each: float, gsd: float | None) -> dict[str, Any]:
-    return {"label": label, "fraction": count / found.size, **_area(count * each, gsd)}
+def _share(label: str, count: int, size: int, ground: float | None, prepared: Prepared) -> dict[str, Any]:
+    """What a class has that so many working pixels of an item's `size` are of."""
+    pixels = count * source_area(prepared.views.to_source)
+    return {
+        "label": label,
+        "fraction": count / size,
+        "pixels": round(pixels),
+        "area_m2": prepared.by_gsd(pixels) or ground,
+    }
 
 
-def _area(pixels: float, gsd: float | None) -> dict[str, Any]:
-    return {"pixels": round(pixels), "area_m2": pixels * gsd**2 if gsd and gsd > 0 else None}
+def _outlined(box: dict[str, Any], parts: Sequence[Region], count: int, prepared: Prepared) -> dict[str, Any]:
+    """What an instance of so many working pixels has beside its name; its box and regions are in source pixels."""
+    views = prepared.views
+    middle = (box["x_min"] + box["x_max"]) / 2, (box["y_min"] + box["y_max"]) / 2
+    pixels = count * source_area(views.to_source)
+    return {
+        "box": box,
+        "pixels": round(pixels),
+        "area_m2": prepared.by_gsd(pixels) or area_on_ground(views.georef, parts, pixels, middle),
+        "outline": multipolygon(parts),
+        "ground": outline_on_ground(views.georef, parts),
+    }
+
+
+def _paint(canvas: Any, thing: Thing, own: Window, within: tuple[slice, slice] | None = None, number: int = 1) -> None:
+    """Writes a number where a thing is in an item's part of the picture, or in a part of that."""
+    rows, columns = within or (slice(own.top, own.bottom), slice(own.left, own.right))
+    top, bottom = max(rows.start, thing.top), min(rows.stop, thing.place[0].stop)
+    left, right = max(columns.start, thing.left), min(columns.stop, thing.place[1].stop)
+    if top < bottom and left < right:
+        mask = thing.mask[top - thing.top : bottom - thing.top, left - thing.left : right - thing.left]
+        canvas[top - own.top : bottom - own.top, left - own.left : right - own.left][mask] = number
 
 
 def _colour(name: str) -> Colour:
     return by_index(int(name)) if name.isdecimal() else by_name(name)
-
-
-def _png(found: ClassMap, colours: Sequence[Colour]) -> bytes:
-    """The class map itself, with its colours where there are at most 256; else 16 bits deep."""
-    if len(colours) > 256:
-        return bytes(cv2.imencode(".png", found)[1].tobytes())
-    from PIL import Image
-
-    picture = Image.fromarray(found.astype(np.uint8), "P")
-    picture.putpalette([level for colour in colours for level in colour])
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

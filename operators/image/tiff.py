@@ -165,3 +165,20 @@ def _check_fax(content: bytes, directory: int, samples: npt.NDArray[Any]) -> Non
         raise Reject(Reason.CORRUPT, f"libtiff cannot read the CCITT fax data: {error}") from None
     if not np.array_equal(again, samples):
         raise Reject(Reason.CORRUPT, "two decoders read different pictures from the CCITT fax data")
+
+
+def tiff_samples(content: bytes, max_pixels: int) -> tuple[npt.NDArray[Any], int]:
+    """The first page as (H, W, S) in its own dtype, and the bits of a sample. Raises Reject."""
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    pages = tiff_pages(content)
+    with verdicts("TIFF"), tifffile.TiffFile(io.BytesIO(content)) as file:
+        if len(file.pages) <= pages[0]:
+            raise Reject(Reason.CORRUPT, f"directory {pages[0] + 1} of the TIFF cannot be read")
+        ifd = file.pages[pages[0]]
+        ifd = ifd.aspage() if isinstance(ifd, tifffile.TiffFrame) else ifd
+        _check_variant(ifd, max_pixels)
+        _check_segments(content, ifd)
+        bits = ifd.bitspersample
+        return _samples(ifd), bits if isinstance(bits, int) else ifd.dtype.itemsize * 8

@@ -116,3 +116,16 @@ def brightest_channel(path: Path, side: int = 64, layout: str = "nchw", window: 
     }}
     """
     return save(path, text)
+
+
+def brighter_than_around(path: Path, side: int = 64) -> Path:
+    """A segmenter that compares every channel with its mean over all that it is shown: red, green, blue."""
+    text = f"""
+    brighter (float[N,3,{side},{side}] image) => (float[N,C,{side},{side}] out)
+    {{
+        near = AveragePool <kernel_shape = [5, 5], pads = [2, 2, 2, 2]> (image)
+        mean = ReduceMean <axes = [2, 3]> (image)
+        out = Sub (near, mean)
+    }}
+    """
+    return save(path, text)
