@@ -95,6 +95,7 @@ class Files(StrEnum):
     parquet = "parquet"
     csv = "csv"
     geojson = "geojson"
+    gpkg = "gpkg"
 
 
 @app.command(
@@ -285,6 +286,7 @@ def describe(
     epilog=examples(
         "swath export items ./out --format csv",
         "swath export survey.items ./map.geojson --format geojson",
+        "swath export survey ./survey.gpkg --format gpkg",
         "swath export words s3://shop/words --overwrite",
     )
 )

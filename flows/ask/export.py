@@ -1,4 +1,4 @@
-"""Views as plain files for people without a lake: Parquet, CSV, or GeoJSON points."""
+"""Views as plain files for people without a lake: Parquet, CSV, GeoJSON, or a GeoPackage."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swath.flows.ask.geopackage import write_geopackage
+from swath.flows.ask.geoparquet import geometries
+from swath.flows.ask.places import POSITION, have_places, places
 from swath.flows.ask.query import Session, open_session, relation
 from swath.flows.ask.results import json_value, whole_file, write_csv, write_parquet
 from swath.infra import storage
 from swath.schemas.columns import schema_of
 from swath.schemas.errors import ConfigurationError, QueryError, WarehouseError
 
-Format = Literal["parquet", "csv", "geojson"]
+Format = Literal["parquet", "csv", "geojson", "gpkg"]
 FILE_ROWS = 1_000_000
 """Rows of one file at most."""
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """What readers of partitioned folders take for null."""
-_OURS = (".parquet", ".csv", ".geojson")
+_OURS = (".parquet", ".csv", ".geojson", ".gpkg")
+_ONE_FILE = ("geojson", "gpkg")
+_LAYERS = ("items", "flights", "detections", "instances")
+"""Views whose rows may have places."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Exported:
     rows: int
     bytes: int
     without_position: int = 0
-    """Rows that a GeoJSON export left out, for want of a position."""
+    """Rows that a GeoJSON export left out, for want of a place."""
 
 
 def export(
@@ -53,26 +59,44 @@ def export(
 ) -> Exported:
     """Writes a view to a local folder or a remote prefix, or to one file where the destination ends in its suffix.
 
-    Parquet and CSV folders are partitioned like the items (`site=a/dt=2026-05-01/part-00000.parquet`); GeoJSON is
-    one file. Memory is flat. A local destination appears whole or not at all; in a remote one each file does.
-    Raises QueryError for an unknown view or one without positions, ConfigurationError where something is there.
+    Parquet and CSV folders are partitioned like the items (`site=a/dt=2026-05-01/part-00000.parquet`); GeoJSON and
+    GeoPackage are one file. Parquet with geometries is GeoParquet 1.1. A GeoPackage of a pipeline, instead of a view,
+    has a layer for each of its views whose rows have places. Memory is flat. A local destination appears whole or not
+    at all; in a remote one each file does. Raises QueryError for an unknown view or one without places,
+    ConfigurationError where something is there.
     """
     target = storage.normalize(destination)
     with contextlib.closing(open_session(warehouse, view, as_of=as_of)) as session:
-        found = session.view(view)
-        if format == "geojson" and not {"latitude", "longitude"} <= {column.name for column in found.columns}:
+        if format == "gpkg" and view in session.pipelines:
+            there = (f"{view}.{name}" for name in _LAYERS if f"{view}.{name}" in session.views)
+            names = [name for name in there if have_places(schema_of(session.view(name).columns))]
+        else:
+            session.view(view)
+            names = [view]
+        if format in _ONE_FILE and not have_places(schema_of(session.view(names[0]).columns)):
             pipeline = view.rpartition(".")[0]
             items = f"{pipeline}.items" if pipeline else "items"
             raise QueryError(f"{view} has no positions; `{items}` has them (latitude, longitude)")
         _refuse_existing(target, storage.normalize(warehouse), overwrite)
-        keys = _keys(session, view) if {"item_id", "partition"} <= {column.name for column in found.columns} else []
-        reader = _documented(session.stream(f"SELECT * FROM {relation(view)}"), schema_of(found.columns))
-        if target.endswith(f".{format}"):
-            return _write(format, iter([(whole_file(target), reader)]))
-        with _folder(target) as place:
+        columns = {column.name for column in session.view(names[0]).columns}
+        keys = _keys(session, view) if format not in _ONE_FILE and {"item_id", "partition"} <= columns else []
+        readers = ((session.view(name).name, _rows(session, name)) for name in names)
+        with contextlib.ExitStack() as stack:
+            place = stack.enter_context(_folder(target)) if not target.endswith(f".{format}") else None
+            if format == "gpkg":
+                with place(f"{view}.gpkg") if place else whole_file(target) as path:
+                    return Exported(1, write_geopackage(path, readers), path.stat().st_size)
+            name, reader = next(readers)
+            if place is None:
+                return _write(format, iter([(whole_file(target), reader)]))
             if format == "geojson":
-                return _write(format, iter([(place(f"{found.name}.geojson"), reader)]))
+                return _write(format, iter([(place(f"{name}.geojson"), reader)]))
             return _write(format, ((place(name), part) for name, part in _parts(reader, keys, format)))
+
+
+def _rows(session: Session, view: str) -> pa.RecordBatchReader:
+    columns = schema_of(session.view(view).columns)
+    return _documented(session.stream(f"SELECT * FROM {relation(view)}"), columns)
 
 
 def _write(format: Format, parts: Iterator[tuple[AbstractContextManager[Path], pa.RecordBatchReader]]) -> Exported:
@@ -93,25 +117,31 @@ def _write(format: Format, parts: Iterator[tuple[AbstractContextManager[Path], p
 
 
 def _write_geojson(reader: pa.RecordBatchReader, file: TextIO) -> tuple[int, int]:
-    """RFC 7946 points, longitude first; the rows written, and those without a position."""
+    """RFC 7946, longitude first; the rows written, and those without a place."""
     written = left_out = 0
     file.write('{"type": "FeatureCollection", "features": [')
-    for row in itertools.chain.from_iterable(batch.to_pylist() for batch in reader):
-        longitude, latitude = row.pop("longitude"), row.pop("latitude")
-        if longitude is None or latitude is None or not (abs(longitude) <= 180 and abs(latitude) <= 90):
+    drawn = geometries(reader.schema) or POSITION
+    for row, geometry in itertools.chain.from_iterable(map(_with_geometry, reader)):
+        if geometry is None:
             left_out += 1
             continue
-        feature = {
-            "type": "Feature",
-            "geometry": {"type": "Point", "coordinates": [longitude, latitude]},
-            "properties": json_value(row),
-        }
+        properties = {name: value for name, value in row.items() if name not in drawn}
+        feature = {"type": "Feature", "geometry": geometry, "properties": json_value(properties)}
         if "item_id" in row:
             feature["id"] = row["item_id"]
         file.write(("," if written else "") + "\n" + json.dumps(feature, ensure_ascii=False, allow_nan=False))
         written += 1
     file.write("\n]}\n")
     return written, left_out
+
+
+def _with_geometry(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each row with its place as GeoJSON; None where it has none."""
+    import shapely
+
+    texts = shapely.to_geojson(shapely.from_wkb(places(pa.Table.from_batches([batch])).to_numpy(zero_copy_only=False)))
+    for row, text in zip(batch.to_pylist(), texts, strict=True):
+        yield row, None if text is None else json.loads(text)
 
 
 def _documented(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:

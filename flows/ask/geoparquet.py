@@ -17,13 +17,22 @@ from swath.operators.core.ground import WGS84
 from swath.schemas.columns import doc_and_unit
 
 VERSION = "1.1.0"
+_TYPES = (
+    *("Point", "LineString", "LineString", "Polygon"),  # shapely's third is the LinearRing, which WKB has not
+    *("MultiPoint", "MultiLineString", "MultiPolygon", "GeometryCollection"),
+)
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _BOX = pa.struct([pa.field(side, pa.float64()) for side in _SIDES])
 
 
 def geometries(schema: pa.Schema) -> list[str]:
-    """The columns that hold geometries, as their docs say."""
-    return [field.name for field in schema if pa.types.is_binary(field.type) and "WKB" in doc_and_unit(field)[0]]
+    """The columns that hold geometries: their docs say so, or DuckDB does of its own."""
+    return [field.name for field in schema if pa.types.is_binary(field.type) and _is_geometry(field)]
+
+
+def _is_geometry(field: pa.Field) -> bool:
+    said = (field.metadata or {}).get(b"ARROW:extension:name")
+    return said == b"geoarrow.wkb" or "WKB" in doc_and_unit(field)[0]
 
 
 @dataclass
@@ -47,7 +56,8 @@ class Geometry:
         shapes = shapely.from_wkb(np.asarray(values.to_numpy(zero_copy_only=False), object))
         bounds = shapely.bounds(shapes)
         there = ~np.isnan(bounds[:, 0])
-        self.types |= {_type(shape) for shape in shapes if shape is not None}
+        kinds = set(zip(shapely.get_type_id(shapes).tolist(), shapely.has_z(shapes).tolist(), strict=True))
+        self.types |= {_TYPES[kind] + (" Z" if deep else "") for kind, deep in kinds if kind >= 0}
         if there.any():
             low, high = bounds[there, :2].min(axis=0), bounds[there, 2:].max(axis=0)
             self.bounds = [
@@ -67,18 +77,17 @@ class Geometry:
 
 
 class GeoParquetWriter:
-    """A Parquet file that appears with its header when the context ends."""
+    """A Parquet file, which gets its header when the context ends; a plain one without columns of geometries."""
 
     def __init__(self, path: Path, schema: pa.Schema, columns: Iterable[str] | None = None, crs: str | None = WGS84):
         """`columns` are those with geometries, the main one first; those whose docs say so where none are named.
         `crs` is what pyproj reads, None where it is not known."""
         self._geometries = [Geometry(name) for name in (geometries(schema) if columns is None else columns)]
         self._crs = None if crs is None else projjson(crs)
-        self._schema = schema
         for one in self._geometries:
             box = pa.field(one.box, _BOX, metadata={"doc": f"Bounds of {one.name} [degrees]"})
             schema = schema.append(box)
-        self._full = schema
+        self._schema = schema
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
 
     def __enter__(self) -> GeoParquetWriter:
@@ -98,7 +107,7 @@ class GeoParquetWriter:
         """Adds rows as a row group."""
         for one in self._geometries:
             rows = rows.append_column(one.box, one.boxes(rows.column(one.name).combine_chunks()))
-        self._writer.write_table(rows.cast(self._full))
+        self._writer.write_table(rows.cast(self._schema))
 
 
 @cache
@@ -107,7 +116,3 @@ def projjson(crs: str) -> Any:
     from pyproj import CRS
 
     return CRS.from_user_input(crs).to_json_dict()
-
-
-def _type(shape: Any) -> str:
-    return f"{shape.geom_type}{' Z' if shape.has_z else ''}"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from swath.flows.ask.geoparquet import GeoParquetWriter
 from swath.infra import storage
 from swath.infra.scratch import Scratch
 from swath.schemas.errors import ConfigurationError, WarehouseError
@@ -72,18 +72,19 @@ def whole_file(uri: str) -> Iterator[Path]:
 
 
 def write_parquet(reader: pa.RecordBatchReader, path: Path) -> int:
-    """Writes all rows to one file, in row groups that are large but fit in memory; their number."""
+    """Writes all rows to one file, in row groups that are large but fit in memory; their number. It is GeoParquet where
+    there are geometries."""
     rows = size = 0
     waiting: list[pa.RecordBatch] = []
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+    with GeoParquetWriter(path, reader.schema) as writer:
         for batch in reader:
             waiting.append(batch)
             rows, size = rows + batch.num_rows, size + batch.get_total_buffer_size()
             if size >= ROW_GROUP_BYTES:
-                writer.write_table(pa.Table.from_batches(waiting, reader.schema))
+                writer.write(pa.Table.from_batches(waiting, reader.schema))
                 waiting, size = [], 0
         if waiting or not rows:
-            writer.write_table(pa.Table.from_batches(waiting, reader.schema))
+            writer.write(pa.Table.from_batches(waiting, reader.schema))
     return rows
 
 
