@@ -9,6 +9,15 @@ import pyarrow as pa
 
 from swath.schemas.columns import Column, doc_and_unit
 from swath.schemas.duplicates import DUPLICATES, duplicates_sql
+from swath.schemas.flights import (
+    FLIGHT_COLUMNS,
+    FLIGHT_SEGMENTS,
+    FLIGHTS,
+    SEGMENT_COLUMNS,
+    flight_segments_sql,
+    flights_sql,
+    footprint_of,
+)
 from swath.schemas.items import MANIFEST, TIMESTAMP, VERDICT, Status
 from swath.schemas.sql import literal, quoted, shape, sql_type
 from swath.schemas.types import (
@@ -186,7 +195,7 @@ def views(schema: pa.Schema, steps: Mapping[str, str]) -> list[View]:
     column's own name where it is missing). All views exist for every table, empty where it has no such column.
     """
     flats = (_flat(flat, schema, steps) for flat in _FLAT)
-    rest = (_duplicates(schema), _rejects(), _stored(schema))
+    rest = (_duplicates(schema), *_flights(schema, steps), _rejects(), _stored(schema))
     return [_items(schema), *flats, _fields(schema, steps), _documents(schema), *rest]
 
 
@@ -330,6 +339,21 @@ def _duplicates(schema: pa.Schema) -> View:
     vectors = [f.name for f in schema if f"_{f.name}".endswith("_embedding") and shape(f.type) == shape(EMBEDDING)]
     sql = duplicates_sql(TABLE, [column.name for column in PLACE], hashes[0], vectors[0] if vectors else None)
     return View("duplicates", DUPLICATES, columns, sql)
+
+
+def _flights(schema: pa.Schema, steps: Mapping[str, str]) -> list[View]:
+    footprint = footprint_of(schema)
+    made_by = {field.name: steps.get(field.name, field.name) for field in schema if is_of(field.type, SEGMENTS)}
+    if footprint is None:
+        flights = _nothing("flights", FLIGHTS, FLIGHT_COLUMNS)
+    else:
+        flights = View("flights", FLIGHTS, FLIGHT_COLUMNS, flights_sql(TABLE, schema, footprint))
+    if footprint is None or not made_by:
+        segments = _nothing("flight_segments", FLIGHT_SEGMENTS, SEGMENT_COLUMNS)
+    else:
+        sql = flight_segments_sql(TABLE, schema, footprint, made_by)
+        segments = View("flight_segments", FLIGHT_SEGMENTS, SEGMENT_COLUMNS, sql)
+    return [flights, segments]
 
 
 def _rejects() -> View:

@@ -18,6 +18,7 @@ from functools import cache
 import duckdb
 import pyarrow as pa
 
+from swath.flows.ask.grounds import register_functions
 from swath.flows.ask.readonly import check_reads
 from swath.flows.ask.records import check_records, run_records
 from swath.flows.ask.results import write_result
@@ -251,6 +252,7 @@ def _new_connection() -> duckdb.DuckDBPyConnection:
         f"SET memory_limit = '50%'; SET temp_directory = {literal(spill)}; SET python_enable_replacements = false; "
         "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false"
     )
+    register_functions(connection)
     return connection
 
 

@@ -35,6 +35,7 @@ class Exif(ItemOperator):
         return (
             Column("captured_at", TIMESTAMP, "When the picture was taken; camera clock read as UTC without an offset"),
             Column("captured_at_from", pa.string(), "Whose time that is: offset, gps and xmp know UTC, clock does not"),
+            Column("edited_with", pa.string(), "The program that changed the file after it was taken; null: none did"),
             Column("camera_make", pa.string(), "Maker of the camera"),
             Column("camera_model", pa.string(), "Model of the camera"),
             Column("latitude", pa.float64(), "Where the camera was, WGS84, north positive", "degrees"),
@@ -65,6 +66,7 @@ class Exif(ItemOperator):
         return {
             "captured_at": captured_at,
             "captured_at_from": clock,
+            "edited_with": _edited_with(main, photo),
             "camera_make": _text(main, Base.Make),
             "camera_model": _text(main, Base.Model),
             "latitude": latitude,
@@ -119,6 +121,15 @@ def _captured_at(
     if taken is None:
         return None, None
     return (taken.astimezone(UTC), "offset") if taken.tzinfo else (taken.replace(tzinfo=UTC), "clock")
+
+
+def _edited_with(main: Directory, photo: Directory) -> str | None:
+    """The Software, where DateTime, which is that of the last change, is over a minute after the original's."""
+    taken = _moment(photo, Base.DateTimeOriginal, Directory(), Base.OffsetTimeOriginal, Base.SubsecTimeOriginal)
+    changed = _moment(main, Base.DateTime, Directory(), Base.OffsetTime, Base.SubsecTime)
+    if taken is None or changed is None or changed - taken <= timedelta(minutes=1):
+        return None
+    return _text(main, Base.Software) or "unknown"
 
 
 def _moment(directory: Directory, time: int, photo: Directory, offset: int, fraction: int) -> datetime | None:

@@ -42,7 +42,7 @@ _CAMERA = (
 _PLACE = tuple(
     _READ[name]
     for name in (
-        *("latitude", "longitude", "altitude_m", "relative_altitude_m", "above_ground_m"),
+        *("edited_with", "latitude", "longitude", "altitude_m", "relative_altitude_m", "above_ground_m"),
         *("camera_yaw_degrees", "camera_pitch_degrees", "camera_roll_degrees", "attitude_from"),
         *("flight_yaw_degrees", "image_direction_degrees"),
     )
@@ -56,7 +56,8 @@ class Footprint(ItemOperator):
     Null with the reason in `footprint_note` where something is missing. Approximate, with the reason, where the
     ground's height is only that of the take-off (terrain unknown), where yaw is unknown (drawn as if the top of the
     picture were north: position, size and area are right, so that a flight's overlap can still be judged, but places
-    within it are not), and where the tilt is unknown (taken as straight down). Height is, in this order: what the
+    within it are not), where the tilt is unknown (taken as straight down), and where a program changed the file since
+    it was taken: viewers turn pictures and leave the drone's angles as they were. Height is, in this order: what the
     drone measured above ground, that above take-off, the altitude less `ground_altitude_m`, `altitude_above_ground_m`.
     """
 
@@ -143,6 +144,8 @@ def _attitude(item: Item, assumed: list[str]) -> Attitude:
         assumed.append("yaw unknown: drawn with its top to the north")
     elif item["attitude_from"] == "sun sensor":
         assumed.append("yaw is the sun sensor's")
+    if item["edited_with"] is not None:
+        assumed.append(f"edited with {item['edited_with']}: it may have been turned")
     if pitch is None:
         assumed.append("tilt unknown: taken as straight down")
     return Attitude(yaw, pitch, roll)
