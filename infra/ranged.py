@@ -16,8 +16,8 @@ HEAD_BYTES = 32 << 10
 """What the first request brings: the header of most files, and the whole of small ones."""
 PAGE_BYTES = 16 << 10
 """Smaller reads bring a page of this size, in which the next ones often are."""
-PAGES = 64
-"""How many pages are kept."""
+KEPT_BYTES = 8 << 20
+"""Of what was read is kept, for those that read it again: a mask, a neighbouring window."""
 
 
 class RangedFile(io.RawIOBase):
@@ -34,7 +34,7 @@ class RangedFile(io.RawIOBase):
         self.bytes_read = 0
         """How many bytes were asked of the store."""
         self._at = 0
-        self._pages: OrderedDict[int, bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._local = os.open(local_path(uri), os.O_RDONLY | os.O_CLOEXEC) if is_local(uri) else None
         self._version: str | None = None
         if self._local is None:
@@ -75,13 +75,11 @@ class RangedFile(io.RawIOBase):
 
     def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
         """The ranges, fetched together; shorter where the file ends. What GDAL asks for the blocks of a window."""
-        ends = [min(offset + size, self.size) for offset, size in zip(offsets, sizes, strict=True)]
-        asked = [(start, end) for start, end in zip(offsets, ends, strict=True) if len(self._head) < end > start]
-        fetched = iter(self._fetched(asked) if asked else ())
-        return [
-            next(fetched) if len(self._head) < end > start else self._head[start:end]
-            for start, end in zip(offsets, ends, strict=True)
-        ]
+        asked = [(offset, min(offset + size, self.size)) for offset, size in zip(offsets, sizes, strict=True)]
+        known = [self._known(*one) for one in asked]
+        missing = [one for one, content in zip(asked, known, strict=True) if content is None]
+        fetched = iter(self._fetched(missing) if missing else ())
+        return [next(fetched) if content is None else content for content in known]
 
     def close(self) -> None:
         if not self.closed and self._local is not None:
@@ -89,33 +87,41 @@ class RangedFile(io.RawIOBase):
         super().close()
 
     def _between(self, start: int, end: int) -> bytes:
-        if start >= end or end <= len(self._head):
-            return self._head[start:end]
+        if (known := self._known(start, end)) is not None:
+            return known
+        page = start // PAGE_BYTES * PAGE_BYTES
         if end - start > PAGE_BYTES:
             return self._fetched([(start, end)])[0]
-        numbers = range(start // PAGE_BYTES, (end - 1) // PAGE_BYTES + 1)
-        content = b"".join(self._page(number) for number in numbers)
-        begun = numbers[0] * PAGE_BYTES
-        return content[start - begun : end - begun]
+        content = self._fetched([(page, min(-(-end // PAGE_BYTES) * PAGE_BYTES, self.size))])[0]
+        return content[start - page : end - page]
 
-    def _page(self, number: int) -> bytes:
-        if number not in self._pages:
-            start = number * PAGE_BYTES
-            self._pages[number] = self._fetched([(start, min(start + PAGE_BYTES, self.size))])[0]
-            if len(self._pages) > PAGES:
-                self._pages.popitem(last=False)
-        self._pages.move_to_end(number)
-        return self._pages[number]
+    def _known(self, start: int, end: int) -> bytes | None:
+        """What is here already of a range."""
+        if start >= end or end <= len(self._head):
+            return self._head[start:end]
+        for (first, last), content in reversed(self._kept.items()):
+            if first <= start and end <= last:
+                return content[start - first : end - first]
+        return None
+
+    def _keep(self, part: tuple[int, int], content: bytes) -> None:
+        self._kept[part] = content
+        held = sum(map(len, self._kept.values()))
+        while held > KEPT_BYTES and len(self._kept) > 1:
+            held -= len(self._kept.popitem(last=False)[1])
 
     def _fetched(self, asked: list[tuple[int, int]]) -> list[bytes]:
         self.bytes_read += sum(end - start for start, end in asked)
         try:
-            if self._local is not None:
+            if self._local is not None:  # of which the system keeps what was read
                 return [_whole(self._local, start, end) for start, end in asked]
-            return attempt(self.uri, lambda: ranges(self.uri, asked, self._version))
+            found = attempt(self.uri, lambda: ranges(self.uri, asked, self._version))
         except (OSError, StorageUnavailable) as error:
             self.failure = error
             raise
+        for part, content in zip(asked, found, strict=True):
+            self._keep(part, content)
+        return found
 
 
 def _whole(handle: int, start: int, end: int) -> bytes:

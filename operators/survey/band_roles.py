@@ -1,17 +1,14 @@
-"""What each band of a raster shows, by what its file says of it: STAC's common names and those of the sensors."""
+"""What bands are called: the roles, by STAC's common names and those of the sensors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 RGB = ("red", "green", "blue")
 ALPHA = "alpha"
 PALETTE = "palette"
 """The role of a band that holds numbers of colours."""
-NO_DATA_OF = frozenset({"pan", "qa", "scl", "mask", "metadata", "visual", "overview", "thumbnail"})
-"""Roles of files of a scene on whose grid the others are not brought."""
 
 _NAMES = {
     "coastal": "coastal", "coastal aerosol": "coastal", "blue": "blue", "green": "green", "yellow": "yellow",
@@ -30,24 +27,6 @@ _NAMES = {
     "b12": "swir2",
 }  # fmt: skip
 """Names as they stand in files, in lower case with spaces between words, to roles."""
-_COLOURS = {
-    "red": "red", "green": "green", "blue": "blue", "alpha": ALPHA, "palette": PALETTE, "pan": "pan",
-    "coastal": "coastal", "yellow": "yellow", "rededge": "red_edge", "nir": "nir", "swir": "swir", "tir": "thermal",
-    "lwir": "thermal",
-}  # fmt: skip
-"""GDAL's colour interpretations to roles."""
-_TAGS = ("common_name", "eo:common_name", "band_name", "bandname", "name", "band", "description", "long_name")
-
-
-def roles_of(dataset: Any) -> tuple[str, ...]:
-    """The role of each band of an open rasterio dataset; `band_N` where its file does not say.
-
-    What is said by name comes before colour interpretation, which writers set by habit: the first band of four is
-    often `red` or `gray` whatever it shows.
-    """
-    return distinct(
-        _by_name(_said(dataset, band)) or _COLOURS.get(dataset.colorinterp[band - 1].name) for band in dataset.indexes
-    )
 
 
 def distinct(roles: Iterable[str | None]) -> tuple[str, ...]:
@@ -60,30 +39,23 @@ def distinct(roles: Iterable[str | None]) -> tuple[str, ...]:
 
 def role_of_name(name: str) -> str:
     """The role that a name means: `B08`, `Near-Infrared` and `nir` are all nir. The name itself where unknown."""
-    return _by_name((name,)) or name
+    return named(name) or name
 
 
-def lacking(needed: Iterable[str], roles: Sequence[str]) -> list[str]:
+def lacking(needed: Iterable[str], roles: Iterable[str]) -> list[str]:
     """The needed roles that are not there, sorted."""
     return sorted(set(needed) - set(roles))
 
 
-def _said(dataset: Any, band: int) -> list[str]:
-    tags = {name.lower(): text for name, text in dataset.tags(band).items()}
-    texts = [dataset.descriptions[band - 1], *(tags.get(name) for name in _TAGS)]
-    return [text for text in texts if text]
-
-
-def _by_name(texts: Iterable[str]) -> str | None:
-    """The role that one of the texts names as a whole, or else by its only part that is a name."""
-    for text in texts:
-        words = " ".join(re.findall(r"[a-z0-9]+", text[:200].lower()))
-        if words in _NAMES:
-            return _NAMES[words]
-        found = {_NAMES[name] for name in _parts(words) if name in _NAMES}
-        if len(found) == 1:
-            return found.pop()
-    return None
+def named(text: str) -> str | None:
+    """The role that a text names as a whole (`B08`, `nir`), or by the only part of it that is a name, as does
+    `Band 4 (Red)`; a name of Sentinel-2 comes before words beside it."""
+    words = " ".join(re.findall(r"[a-z0-9]+", text[:200].lower()))
+    if words in _NAMES:
+        return _NAMES[words]
+    parts = _parts(words)
+    found = {_NAMES[name] for name in parts if re.match(r"b\d", name)} or {_NAMES[name] for name in parts}
+    return found.pop() if len(found) == 1 else None
 
 
 def _parts(words: str) -> list[str]:

@@ -13,7 +13,7 @@ from swath.operators.core.base import BANDS, GEOREF, OPEN, SKIPPED, SURROUNDINGS
 from swath.operators.core.geometry import cropping
 from swath.operators.core.ground import Georef
 from swath.operators.image.codec_color import check_size
-from swath.operators.survey.band_roles import role_of_name
+from swath.operators.survey.band_roles import named
 from swath.operators.survey.raster_file import Window
 from swath.operators.survey.scene import Around, Asset, Recipe, Scene, forget, scene
 from swath.schemas.columns import Column
@@ -48,7 +48,7 @@ class ReadRaster(Transform):
             return bands
         if not bands or len(set(bands)) < len(bands):
             raise ValueError("name each band once, such as [red, green, blue, nir]")
-        return tuple(role_of_name(role) for role in bands)
+        return tuple(named(role) or role for role in bands)
 
     @field_validator("render")
     @classmethod

@@ -19,7 +19,9 @@ import numpy.typing as npt
 from swath.operators.core.base import Reject
 from swath.operators.core.ground import Georef, crs_of
 from swath.operators.image.formats import HEAD_BYTES, sniff
-from swath.operators.survey.band_roles import ALPHA, roles_of
+from swath.operators.survey.band_roles import ALPHA
+from swath.operators.survey.raster_roles import roles_of
+from swath.operators.survey.satellite import scale_of
 from swath.schemas.items import Reason
 
 DRIVERS = {"tiff": "GTiff", "jp2": "JP2OpenJPEG"}
@@ -51,8 +53,7 @@ class RasterFile:
 
     file: Any
     """Seekable and binary; with `failure` where it keeps what it raised, behind the back of GDAL."""
-    name: str
-    """Of the file, for messages."""
+    uri: str
 
     def __post_init__(self) -> None:
         import rasterio
@@ -71,6 +72,11 @@ class RasterFile:
             dataset = rasterio.open(NAME, opener=_opener_kind()(self.file), driver=DRIVERS[kind], sharing=False)
             self.dataset: Any = self._stack.enter_context(dataset)
             self._check()
+
+    @property
+    def name(self) -> str:
+        """Of the file, for messages."""
+        return self.uri.rpartition("/")[2]
 
     def close(self) -> None:
         self._stack.close()
@@ -140,9 +146,43 @@ class RasterFile:
     def read(self, bands: Sequence[int], window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """(C, H, W) samples and (H, W) validity. Raises Reject naming the block that cannot be read."""
         with self._reading(f"window {tuple(window)}", window):
-            values = self.dataset.read(list(bands), window=_rio(window))
-            valid = self.mask(self.dataset, values, bands, _rio(window))
-        return values, valid
+            return self._masked(bands, window=_rio(window))
+
+    def _masked(self, bands: Sequence[int], **part: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Samples, and False where a mask or alpha says so, and where every band is nodata or NaN."""
+        from rasterio.enums import MaskFlags
+
+        flags = self.dataset.mask_flag_enums[bands[0] - 1]
+        alpha = [self.roles.index(ALPHA) + 1] if MaskFlags.alpha in flags and ALPHA in self.roles else []
+        # Alpha lies in the same blocks as the colours: asked for by itself they would be fetched once more.
+        values = self.dataset.read([*bands, *alpha], **_shaped(part, len(bands) + len(alpha)))
+        values, above = values[: len(bands)], values[len(bands) :]
+        if alpha:
+            valid = above[0] > 0
+        elif MaskFlags.per_dataset in flags:
+            valid = self.dataset.read_masks(bands[0], **part) > 0
+        elif (numbers := self._nodata(bands, values.dtype)) is not None:
+            valid = np.zeros(values.shape[1:], bool)
+            for plane, number in zip(values, numbers, strict=True):
+                valid |= plane != number
+        else:
+            valid = np.ones(values.shape[1:], bool)
+        if values.dtype.kind == "f":
+            valid &= ~np.isnan(values).all(axis=0)
+        return values, np.asarray(valid)
+
+    def _nodata(self, bands: Sequence[int], dtype: np.dtype[Any]) -> list[Any] | None:
+        """The sample of each band that stands for no data; None where not all have one."""
+        known = [self.dataset.nodatavals[number - 1] for number in bands]
+        if all(nodata is None for nodata in known):
+            known = [self.nodata_of_product] * len(bands)
+        return None if None in known else [_as(dtype, nodata) for nodata in known]
+
+    @cached_property
+    def nodata_of_product(self) -> int | None:
+        """What stands for no data in files of a known satellite product that do not say so themselves."""
+        known = scale_of(self.uri)
+        return known.nodata if known else None
 
     def read_through(
         self, warped: Any, bands: Sequence[int], window: Window
@@ -155,24 +195,6 @@ class RasterFile:
                 valid &= ~np.isnan(values).all(axis=0)
         return values, valid
 
-    @staticmethod
-    def mask(dataset: Any, values: npt.NDArray[Any], bands: Sequence[int], window: Any) -> npt.NDArray[np.bool_]:
-        """(H, W) False where a mask or alpha says so, and where every band is nodata or NaN."""
-        from rasterio.enums import MaskFlags
-
-        flags = dataset.mask_flag_enums[bands[0] - 1]
-        if MaskFlags.per_dataset in flags:
-            valid = dataset.read_masks(bands[0], window=window) > 0
-        elif MaskFlags.nodata in flags:
-            valid = np.zeros(values.shape[1:], bool)
-            for number, plane in zip(bands, values, strict=True):
-                valid |= plane != _as(plane.dtype, dataset.nodatavals[number - 1])
-        else:
-            valid = np.ones(values.shape[1:], bool)
-        if values.dtype.kind == "f":
-            valid &= ~np.isnan(values).all(axis=0)
-        return np.asarray(valid)
-
     def sample(self, bands: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Samples (C, N) from all over the raster, the same whichever window is read, and (N,) their validity: of the
         coarsest overview, of a raster that is small, or of nine blocks of one that is large and has no overviews."""
@@ -181,8 +203,7 @@ class RasterFile:
         if math.prod(size) <= SAMPLED_WHOLE:
             shape = (max(1, min(size[0], SAMPLE_SIDE)), max(1, min(size[1], SAMPLE_SIDE)))
             with self._reading("an overview"):
-                values = self.dataset.read(list(bands), out_shape=(len(bands), *shape))
-                valid = self.dataset.dataset_mask(out_shape=shape) > 0
+                values, valid = self._masked(bands, out_shape=shape)
             return values.reshape(len(bands), -1), valid.ravel()
         side = min(256, self.width, self.height)
         places = [
@@ -381,6 +402,11 @@ def _rio(window: Window) -> Any:
     from rasterio.windows import Window as RioWindow
 
     return RioWindow(*window)
+
+
+def _shaped(part: dict[str, Any], bands: int) -> dict[str, Any]:
+    """A part to read, with the number of bands in its shape."""
+    return part | {"out_shape": (bands, *part["out_shape"])} if "out_shape" in part else part
 
 
 def _matrix(transform: Any) -> npt.NDArray[np.float64]:

@@ -14,12 +14,17 @@ import numpy.typing as npt
 
 from swath.operators.core.base import Pixels, Reject
 from swath.operators.core.ground import Bands, Georef
-from swath.operators.survey.band_roles import ALPHA, NO_DATA_OF, PALETTE, distinct, lacking, role_of_name
+from swath.operators.survey.band_roles import ALPHA, PALETTE, distinct, lacking
 from swath.operators.survey.raster_file import EXTENSIONS, RasterFile, Window, environment
-from swath.operators.survey.raster_rendering import Rendering, shown_bands, span_of, span_of_statistics
+from swath.operators.survey.rendering import Rendering, shown_bands, span_of, span_of_statistics
+from swath.operators.survey.roles import METADATA, is_spectral
+from swath.operators.survey.satellite import Mtl, Scale, read_mtl, scale_of
 from swath.schemas.items import Reason
 
 Open = Callable[[str], Any]
+PAN = "pan"
+MOST_METADATA = 1 << 20
+"""Bytes of a text beside the bands that are read."""
 OPEN_SCENES = 4
 """How many stay open in a process; neighbouring windows come from the same one."""
 
@@ -56,6 +61,8 @@ class Scene:
     recipe: Recipe
     files: dict[str, RasterFile]
     """By the role of the asset."""
+    mtl: Mtl = field(default_factory=dict)
+    """Landsat's metadata, where the object has some."""
     _warped: dict[str, Any] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -162,14 +169,29 @@ class Scene:
 
     @cached_property
     def _scaling(self) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-        scales = tuple(float(band.file.dataset.scales[band.number - 1]) for band in self.bands)
-        offsets = tuple(float(band.file.dataset.offsets[band.number - 1]) for band in self.bands)
-        return (scales if set(scales) != {1.0} else None), (offsets if set(offsets) != {0.0} else None)
+        """Scale and offset of each band: what its file says, else what is known of its product."""
+        scales, offsets = [], []
+        for band in self.bands:
+            known, dataset = self._products.get(band.file.uri), band.file.dataset
+            own = dataset.scales[band.number - 1], dataset.offsets[band.number - 1]
+            scale, offset = (known.scale, known.offset) if known and own == (1.0, 0.0) else own
+            scales.append(float(scale))
+            offsets.append(float(offset))
+        return (tuple(scales) if set(scales) != {1.0} else None), (tuple(offsets) if set(offsets) != {0.0} else None)
+
+    @cached_property
+    def _products(self) -> dict[str, Scale]:
+        """Of the files that belong to a known product of a satellite, by URI."""
+        found = {file.uri: scale_of(file.uri, self.mtl) for file in self.files.values()}
+        return {uri: scale for uri, scale in found.items() if scale}
 
     @cached_property
     def _calibrated(self) -> bool:
-        units = [band.file.dataset.units[band.number - 1] or "" for band in self.bands]
-        return all("reflectance" in unit.lower() for unit in units)
+        """Whether all bands are reflectance, by their units or their products; thermal ones do not count."""
+        light = [band for band in self.bands if not band.role.startswith("thermal")]
+        units = [(band.file.dataset.units[band.number - 1] or "").lower() for band in light]
+        known = [self._products.get(band.file.uri) for band in light]
+        return bool(light) and all("reflectance" in unit or scale for unit, scale in zip(units, known, strict=True))
 
     def _within(self, window: Window) -> bool:
         return (
@@ -209,7 +231,6 @@ class Scene:
                 f"{file.name} has {file.width} x {file.height} pixels, {self.grid.name} has {self.width} x "
                 f"{self.height}, and without a CRS nobody can tell how they lie to each other",
             )
-        whole = file.dataset.dtypes[0] == "uint8" and PALETTE in file.roles
         with environment():
             warped = WarpedVRT(
                 file.dataset,
@@ -217,7 +238,7 @@ class Scene:
                 transform=self.grid.dataset.transform,
                 width=self.width,
                 height=self.height,
-                resampling=Resampling.nearest if whole else Resampling.bilinear,
+                resampling=Resampling.nearest if PALETTE in file.roles else Resampling.bilinear,
                 add_alpha=file.dataset.nodata is None and ALPHA not in file.roles,
                 warp_mem_limit=64,
             )
@@ -231,9 +252,9 @@ class Scene:
 
 
 def finest(sizes: dict[str, tuple[int, int]]) -> str:
-    """The role of the file with the most pixels, of several the first; panchromatic and quality bands only where
-    there are no others."""
-    bands = {role: size for role, size in sizes.items() if role_of_name(role) not in NO_DATA_OF} or sizes
+    """The role of the file with the most pixels, of several the first; a panchromatic band, or one that measures no
+    light, only where there are no others."""
+    bands = {role: size for role, size in sizes.items() if is_spectral(role) and role != PAN} or sizes
     return max(bands, key=lambda role: bands[role][0] * bands[role][1])
 
 
@@ -253,20 +274,33 @@ def open_scene(recipe: Recipe, opener: Open) -> Scene:
             files[role] = _open_file(asset.uri, opener)
         if not files:
             raise Reject(Reason.UNSUPPORTED, f"none of the object's {len(recipe.assets)} files is a raster")
-        return Scene(recipe, files)
+        mtl = next(
+            (asset.uri for asset in recipe.assets if asset.role == METADATA and asset.uri.endswith(".txt")), None
+        )
+        return Scene(recipe, files, read_mtl(_text(mtl, opener)) if mtl else {})
     except BaseException:
         for file in files.values():
             file.close()
         raise
 
 
-def _open_file(uri: str, opener: Open) -> RasterFile:
+def _opened(uri: str, opener: Open) -> Any:
     try:
-        file = opener(uri)
+        return opener(uri)
     except (FileNotFoundError, PermissionError) as error:
         raise Reject(Reason.NOT_FOUND, f"{type(error).__name__}: {error}") from error
+
+
+def _text(uri: str, opener: Open) -> str:
+    with _opened(uri, opener) as file:
+        content: bytes = file.read(MOST_METADATA)
+    return content.decode("utf-8", "replace")
+
+
+def _open_file(uri: str, opener: Open) -> RasterFile:
+    file = _opened(uri, opener)
     try:
-        return RasterFile(file, uri.rpartition("/")[2])
+        return RasterFile(file, uri)
     except BaseException:
         file.close()
         raise
@@ -325,10 +359,8 @@ def _of_one_file(file: RasterFile, wanted: tuple[str, ...] | None) -> tuple[Band
 
 
 def _of(name: str, file: RasterFile) -> list[tuple[str, int]]:
-    """Roles and numbers of the bands of one file of several: of a single band the file's own role."""
-    role = role_of_name(name)
-    if role in NO_DATA_OF and role != "pan":
-        return []
-    if len(file.bands) == 1:
-        return [(role, file.bands[0])]
-    return [(file.roles[number - 1], number) for number in file.bands]
+    """Roles and numbers of the bands of one file of several; none of one that holds no band, such as a mask. The role
+    of a single band is that of its file."""
+    if len(file.bands) > 1:
+        return [(file.roles[number - 1], number) for number in file.bands] if not is_spectral(name) else []
+    return [(name, file.bands[0])] if is_spectral(name) else []
