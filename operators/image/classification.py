@@ -16,9 +16,10 @@ from pydantic import Field, model_validator
 from swath.operators.core.base import PIXELS, PREPARED, Batch, Item, ModelOperator, Pixels, Reject
 from swath.operators.models.files import WEIGHTS, tensor_shapes
 from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, Three
-from swath.operators.models.modules import architecture_of
+from swath.operators.models.modules import architecture_of, torch_module
 from swath.operators.models.networks import Array, Network, onnx_size
 from swath.operators.models.reference import ModelFile
+from swath.operators.models.trying import tried
 from swath.operators.models.uses import UsesModel, read_names
 from swath.schemas.columns import Column
 from swath.schemas.errors import ModelError
@@ -111,10 +112,16 @@ class SeesSquare(UsesModel, ModelOperator):
 
     def tried(self, run: Callable[[list[Pixels]], Array]) -> Array:
         """What the model makes of a black picture; ModelError where it does not take one."""
-        try:
-            return run([np.zeros((self.side, self.side, 3), np.uint8)])
-        except Exception as error:  # onnxruntime's errors share no base but this
-            raise ModelError(f"model {self.model!r} fails on a picture of side {self.side}: {error}") from error
+        black = np.zeros((self.side, self.side, 3), np.uint8)
+        return tried(self.model, f"a black picture of {self.side} x {self.side} pixels", lambda: run([black]))
+
+    def check_weights(self, file: ModelFile) -> None:
+        """ModelError where nobody says whose weights they are, or where they are not those of the architecture that
+        was named. No network is built where the file says it itself: importing torch here would cost every run seconds
+        that only its workers need to spend."""
+        architecture_of(file)
+        if self.architecture is not None:
+            torch_module(file)
 
     def check_size(self, file: ModelFile) -> None:
         """ModelError where an ONNX file insists on pictures of another size."""
@@ -144,12 +151,11 @@ class Classifies(SeesSquare):
     model says of itself, or 1, when left out."""
 
     def check(self) -> None:
-        """An ONNX file is tried on a black picture. Of weights, the tensors are read but no network is built:
-        importing torch here would cost every run seconds that only its workers need to spend."""
+        """An ONNX file is tried on a black picture; of weights, the tensors are read."""
         file = self.found()
         names = self.names()
         if file.path.suffix.lower() in WEIGHTS:
-            architecture_of(file)
+            self.check_weights(file)
             found = {shape[0] for shape in tensor_shapes(file.path) if shape}
             if names is not None and len(names) not in found:
                 raise ModelError(f"no layer of {self.model!r} has the {len(names)} outputs that `classes` names")

@@ -33,10 +33,10 @@ class Embed(SeesSquare):
         return (Column("embedding", EMBEDDING, doc),)
 
     def check(self) -> None:
-        """Of weights no network is built: importing torch here would cost every run seconds."""
+        """An ONNX file is tried on a black picture."""
         file = self.found()
         if file.path.suffix.lower() in WEIGHTS:
-            architecture_of(file)
+            self.check_weights(file)
             return
         self.check_size(file)
         network = self.load()

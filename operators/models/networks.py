@@ -156,7 +156,7 @@ def _onnxruntime(path: Path, device: str, axes: Axes) -> Infer:
     name, kind = given[0].name, np.float16 if given[0].type == "tensor(float16)" else np.float32
 
     def infer(images: Array) -> Arrays:
-        laid = images.transpose(0, 2, 3, 1) if last else images
+        laid = _fitting(images.transpose(0, 2, 3, 1) if last else images, shape, str(path))
         parts = [session.run(None, {name: part}) for part in _pieces(np.ascontiguousarray(laid, kind), most)]
         return _joined(parts, len(images))
 
@@ -182,6 +182,19 @@ def _channels_last(shape: Sequence[Any], axes: Axes) -> bool:
     return bool(shape[3] == 3 and shape[1] != 3) if axes == "auto" else axes == "nhwc"
 
 
+def _fitting(images: Array, shape: Sequence[Any], name: str) -> Array:
+    """The pictures; ModelError where the model insists on others, which every backend says in other words."""
+    if all(given == wanted for given, wanted in zip(images.shape[1:], shape[1:], strict=True) if _is_size(wanted)):
+        return images
+    wanted = " x ".join(str(one) if _is_size(one) else "any" for one in shape[1:])
+    given = " x ".join(map(str, images.shape[1:]))
+    raise ModelError(f"model {name!r} takes pictures of {wanted} and is given {given}; export it for RGB of that size")
+
+
+def _is_size(axis: Any) -> bool:
+    return isinstance(axis, int) and axis > 0
+
+
 def _openvino(file: ModelFile, size: tuple[int, int], half: bool, axes: Axes) -> Infer:
     import openvino
 
@@ -205,14 +218,14 @@ def _openvino(file: ModelFile, size: tuple[int, int], half: bool, axes: Axes) ->
             example = torch.zeros(2, 3, *size)
             model = openvino.convert_model(_flat(torch_module(file)), example_input=example)
             model.reshape([-1, 3, *size])
-            last, most = False, None
+            shape, last, most = [None] * 4, False, None
         compiled = core.compile_model(model, "CPU", options)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"model {file.name!r} cannot be run by OpenVINO: {str(error).splitlines()[0]}") from error
     request = compiled.create_infer_request()
 
     def infer(images: Array) -> Arrays:
-        laid = images.transpose(0, 2, 3, 1) if last else images
+        laid = _fitting(images.transpose(0, 2, 3, 1) if last else images, shape, file.name)
         whole = np.ascontiguousarray(laid, np.float32)
         parts = [list(request.infer([part]).to_tuple()) for part in _pieces(whole, most)]
         return _joined(parts, len(images))

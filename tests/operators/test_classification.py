@@ -34,11 +34,11 @@ def picture() -> Pixels:
 
 
 def linear_onnx(
-    path: Path, classes: int = 6, layout: str = "nchw", softmax: bool = False, batch: Any = "N"
+    path: Path, classes: int = 6, layout: str = "nchw", softmax: bool = False, batch: Any = "N", channels: int = 3
 ) -> np.ndarray:
-    """Writes a one-layer classifier over the mean colour; returns its (3, classes) weights."""
-    weights = np.random.default_rng(1).normal(size=(3, classes)).astype(np.float32)
-    shape = [batch, 3, SIDE, SIDE] if layout == "nchw" else [batch, SIDE, SIDE, 3]
+    """Writes a one-layer classifier over the mean colour; returns its (channels, classes) weights."""
+    weights = np.random.default_rng(1).normal(size=(channels, classes)).astype(np.float32)
+    shape = [batch, channels, SIDE, SIDE] if layout == "nchw" else [batch, SIDE, SIDE, channels]
     nodes = [
         helper.make_node("ReduceMean", ["image", "axes"], ["colour"], keepdims=0),
         helper.make_node("MatMul", ["colour", "weights"], ["logits"]),
@@ -236,6 +236,7 @@ def two_inputs(path: Path) -> None:
 
 def test_models_that_cannot_work_are_refused_with_a_remedy(tmp_path: Path) -> None:
     linear_onnx(tmp_path / "m.onnx")
+    linear_onnx(tmp_path / "four.onnx", channels=4)
     two_inputs(tmp_path / "two.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
@@ -246,6 +247,9 @@ def test_models_that_cannot_work_are_refused_with_a_remedy(tmp_path: Path) -> No
         ("m.h5", {}, "unknown kind; use one of .onnx"),
         ("m.onnx", {"size": 64}, "32x32; set `size`"),
         ("two.onnx", {}, "one float image tensor of 4 axes"),
+        ("four.onnx", {}, "takes pictures of 4 x 32 x 32 and is given 3 x 32 x 32; export it for RGB"),
+        ("bare.safetensors", {"architecture": "resnet18"}, "weights do not fit torchvision's 'resnet18'"),
+        ("bare.safetensors", {"architecture": "resnet1"}, "torchvision has no model 'resnet1'"),
         ("broken.onnx", {}, "cannot be read as ONNX"),
         ("bare.safetensors", {}, "in `architecture`"),
         ("broken.safetensors", {"architecture": "resnet18"}, "cannot be read as safetensors"),
