@@ -218,14 +218,16 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
     known = {column.name for column in (*GIVEN, GEOREF, SURROUNDINGS)}
     fingerprints: dict[str, str] = {}
     steps: list[BoundStep] = []
+    earlier: list[Column] = []
     for index, (step, operator) in enumerate(zip(loaded.pipeline.steps, operators, strict=True)):
         try:
-            operator = operator.settled()
+            operator = operator.following(earlier).settled()
             bound = _bound(step, operator, known, unstored, producers, fingerprints)
             operator.check()
         except ConfigurationError as error:
             raise type(error)(f"{loaded.at('steps', index)}: step {step.name!r}: {error}") from None
         steps.append(bound)
+        earlier += [column for column in bound.outputs if column.name not in loaded.pipeline.table.leave_out]
         fingerprints[step.name] = bound.fingerprint
         producers |= dict.fromkeys(bound.makes, step.name)
         known |= producers.keys()

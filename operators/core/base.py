@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -132,6 +132,10 @@ class Operator(BaseModel, ABC):
 
     def check(self) -> None:
         """Raises ConfigurationError (ModelError, MissingDependency) where it could not work; before a run starts."""
+
+    def following(self, earlier: Sequence[Column]) -> Operator:
+        """With everything decided that the columns of earlier steps decide, in their order; asked before `settled`."""
+        return self
 
     def settled(self) -> Operator:
         """With everything decided that this machine decides (an engine that is installed here), before a run starts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -16,6 +17,7 @@ from swath.operators.image.drawing import Canvas, Note
 from swath.operators.image.outlines import rings_of
 from swath.schemas.columns import Column
 from swath.schemas.items import MANIFEST
+from swath.schemas.types import CODES, DETECTIONS, FIELDS, INSTANCES, LABELS, LINES, REGIONS, SEGMENTS
 
 TINT = 0.35
 """How much of its colour an area gets."""
@@ -23,22 +25,28 @@ NAMES = ("label", "kind", "name", "rule", "format")
 """Where an element of a list says what it is."""
 MOST_NOTES = 12
 """Elements of one column that are written above the picture."""
+CLASSES, THINGS = "class_map", "instances"
+SAID = ("kind", "document_type", "quality_verdict", "quality_reasons")
+"""What single values say of a picture."""
+LAYERS = ((INSTANCES,), (REGIONS,), (LINES,), (DETECTIONS,), (CODES, FIELDS), (LABELS, SEGMENTS))
+"""Types of columns that are drawn when none are named, what comes last on top."""
 PLAIN = ("cell", "line")
 """Kinds of which there are many: drawn thin, and without words."""
 
 
 class Overlay(ItemOperator):
-    """Draws columns of earlier steps into a copy of the picture, whatever they are.
+    """Draws what earlier steps found into a copy of the picture, whatever it is.
 
     Boxes with their names (`detections`, `regions`, `codes`, `fields`), lines of text, outlines (`instances`) and the
     `class_map` of `segment` are drawn where they are; labels, shares of classes, verdicts and other values are
     written in a strip above.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
-    draw: tuple[str, ...] = ()
-    """Columns of earlier steps, those that are drawn last on top."""
+    draw: tuple[str, ...] | Literal["auto"] = "auto"
+    """Columns of earlier steps, those that are drawn last on top; auto: all that have a place in the picture, and
+    what it is said to be."""
     longest_side: int = Field(default=1600, ge=64, le=16384)
     """Pixels of the longer side; smaller pictures stay as they are."""
     format: Literal["jpeg", "png"] = "jpeg"
@@ -46,7 +54,14 @@ class Overlay(ItemOperator):
 
     def inputs(self) -> tuple[Column, ...]:
         own = next(column for column in MANIFEST if column.name == "item_id")
-        return (PIXELS, TO_SOURCE, own, *(Column(name, pa.null(), "Drawn into the picture") for name in self.draw))
+        drawn = () if self.draw == "auto" else self.draw
+        return (PIXELS, TO_SOURCE, own, *(Column(name, pa.null(), "Drawn into the picture") for name in drawn))
+
+    def following(self, earlier: Sequence[Column]) -> Overlay:
+        if self.draw != "auto":
+            return self
+        layers = ((column.name, layer) for column in earlier if (layer := _layer(column)) is not None)
+        return self.model_copy(update={"draw": tuple(name for name, _ in sorted(layers, key=lambda one: one[1]))})
 
     def outputs(self) -> tuple[Column, ...]:
         return (Column("overlay_image", pa.string(), "URI of a preview with what was found drawn in"),)
@@ -70,9 +85,19 @@ class Overlay(ItemOperator):
         canvas = Canvas(np.array(small, np.uint8, order="C"))
         from_source = np.linalg.inv(item["to_source"] @ scaling(pixels.shape[:2], size))
         notes: list[Note] = []
-        for name in self.draw:
-            notes += _draw(canvas, name, item[name], from_source, item["item_id"])
+        for name in () if self.draw == "auto" else self.draw:
+            if not name.endswith(CLASSES) or not item.get(name.removesuffix(CLASSES) + THINGS):  # drawn one by one
+                notes += _draw(canvas, name, item[name], from_source, item["item_id"])
         return canvas.finished(notes)
+
+
+def _layer(column: Column) -> int | None:
+    """Where a column is drawn that nobody asked for; None where it is not."""
+    if not column.stored:
+        return 0 if f"_{column.name}".endswith(f"_{CLASSES}") else None
+    if any(f"_{column.name}".endswith(f"_{name}") for name in SAID):
+        return len(LAYERS) + 1
+    return next((layer for layer, types in enumerate(LAYERS, start=1) if column.type in types), None)
 
 
 def _draw(canvas: Canvas, name: str, value: Any, from_source: Matrix, item_id: str) -> list[Note]:

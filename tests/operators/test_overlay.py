@@ -6,7 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tests.operators.kit import field_picture, item, minimal, png, through
+from tests.operators.kit import field_picture, item, minimal, png, through, tiny_detector, tiny_segmenter
 
 from swath.operators.core.base import Artifact, Pixels
 from swath.operators.core.geometry import IDENTITY, orient
@@ -111,3 +111,34 @@ def test_it_is_kept_beside_the_table_for_whatever_a_pipeline_found() -> None:
     assert {"segment.png", "overlay.jpg"} == set(kept)
     picture = cv2.imdecode(np.frombuffer(kept["overlay.jpg"], np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape[1] == 320
+
+
+def test_left_to_itself_it_draws_whatever_earlier_steps_found() -> None:
+    from swath.flows.pipelines.binding import bind
+    from swath.schemas.pipeline import Pipeline, Step
+
+    detector, segmenter = ({"model": str(make())} for make in (tiny_detector, tiny_segmenter))
+    steps = [
+        Step(op="decode"),
+        Step(op="assess_quality"),
+        Step(op="perceptual_hash"),
+        Step(op="detect", name="plants", config=detector),
+        Step(op="segment", config=segmenter),
+        Step(op="overlay"),
+        Step(op="overlay", name="verdict", config={"draw": ["quality_verdict"]}),
+    ]
+    *_, every, verdict = bind(Pipeline(name="p", steps=steps)).steps
+    shown = ("class_map", "instances", "plants_detections", "class_areas", "quality_verdict", "quality_reasons")
+    assert (every.operator.draw, verdict.operator.draw) == (shown, ("quality_verdict",))
+    bare = bind(Pipeline(name="p", steps=[Step(op="decode"), Step(op="overlay")])).steps[-1]
+    assert (bare.operator.draw, bare.fingerprint == every.fingerprint) == ((), False)
+
+
+def test_a_class_map_is_not_tinted_again_below_its_instances() -> None:
+    classes = np.zeros((200, 300), np.uint16)
+    classes[60:150, 40:140] = 1
+    outline = "MULTIPOLYGON (((40.0 60.0, 140.0 60.0, 140.0 150.0, 40.0 150.0, 40.0 60.0)))"
+    thing = {"label": "roof", "score": None, "box": BOX, "outline": outline}
+    class_map = {"classes": classes, "colours": [(0, 0, 0), (255, 0, 0)]}
+    np.testing.assert_array_equal(drawn(class_map=class_map, instances=[thing]), drawn(instances=[thing]))
+    assert changed(drawn(class_map=class_map, instances=[])).any()
