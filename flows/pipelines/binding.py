@@ -14,6 +14,7 @@ import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from swath.flows.pipelines.bands import check_configured
 from swath.infra.models import fetch
 from swath.operators.core.base import (
     BYTES,
@@ -232,6 +233,10 @@ def bind(loaded: Loaded | Pipeline) -> Bound:
         producers |= dict.fromkeys(bound.makes, step.name)
         known |= producers.keys()
         unstored |= {column.name for column in bound.outputs if not column.stored}
+    try:
+        check_configured(steps)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{loaded.origin}: {error}") from None
     return Bound(loaded.pipeline, _discreet(loaded, steps))
 
 

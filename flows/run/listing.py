@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from swath.flows.pipelines.binding import READABLE
+from swath.flows.pipelines.bands import check_found
+from swath.flows.pipelines.binding import READABLE, bind
 from swath.flows.run.records import Request
 from swath.flows.source.manifest import ManifestSummary, build_manifest
 from swath.flows.upkeep.leave_out import stays_out
 
 
 def list_source(request: Request, warehouse: str, into: str) -> ManifestSummary:
-    """The manifest of the whole source, written below a URI; without what the warehouse was told to forget or drop."""
-    return build_manifest(
+    """The manifest of the whole source, written below a URI; without what the warehouse was told to forget or drop.
+
+    Raises ConfigurationError too where a step needs a band that no raster has.
+    """
+    summary = build_manifest(
         request.source,
         request.pipeline,
         into,
@@ -21,3 +25,6 @@ def list_source(request: Request, warehouse: str, into: str) -> ManifestSummary:
         readable=READABLE,
         leave_out=stays_out(warehouse, request.pipeline.table.name),
     )
+    if summary.bands:
+        check_found(bind(request.pipeline).steps, summary.bands)
+    return summary
