@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[a-z][a-z0-9_]*$"
-RESERVED = {"main", "temp", "system", "information_schema", "pg_catalog", "corrections"}
+RESERVED = {"main", "temp", "system", "information_schema", "pg_catalog", "corrections", "zones", "changes"}
 """What a table cannot be called, because its name is a schema in SQL and these mean something there."""
 
 

@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +24,7 @@ from swath.flows.ask.records import check_records, run_records
 from swath.flows.ask.results import write_result
 from swath.flows.ask.reviewed import corrections_view, review_rules, review_views
 from swath.flows.duck import said_by_store
+from swath.flows.survey.derived import derived_views
 from swath.infra import storage
 from swath.infra.corrections import TABLE as CORRECTED
 from swath.infra.lake import Lake
@@ -31,6 +32,7 @@ from swath.infra.scratch import Scratch
 from swath.schemas.checks import CHECKS
 from swath.schemas.columns import Column, schema_of
 from swath.schemas.corrections import CORRECTIONS
+from swath.schemas.derived import DERIVED
 from swath.schemas.errors import QueryError, SwathError, WarehouseError
 from swath.schemas.review import Rules
 from swath.schemas.runs import RUNS
@@ -126,6 +128,8 @@ class Session:
         candidates = [f"{pipeline}.{name}" for pipeline in self.pipelines if f"{pipeline}.{name}" in self.views]
         if len(candidates) > 1 and name not in self.views:
             raise QueryError(f"{name!r} is in several pipelines of this warehouse; write {' or '.join(candidates)}")
+        if name in DERIVED:
+            raise QueryError(f"{self.warehouse} holds no table {name} yet; `{DERIVED[name].made_by}` makes it")
         if not self.pipelines:
             raise QueryError(f"{self.warehouse} holds no table yet; `swath run` makes one, --warehouse names another")
 
@@ -185,7 +189,7 @@ def open_session(
     lake = Lake(root)
     there = not storage.is_local(root) or storage.local_path(root).is_dir()  # asking the lake would make the folder
     held = lake.tables() if there else []
-    ours = [name for name in held if name != CORRECTED]
+    ours = [name for name in held if name not in (CORRECTED, *DERIVED)]
     then, past = None, {}
     if as_of:
         from swath.flows.history.asof import moment  # with it come the records of runs, which few queries need
@@ -206,6 +210,12 @@ def open_session(
         if then:
             decided = f"(FROM {decided} WHERE decided_at <= {literal(then.at.isoformat())}::TIMESTAMPTZ)"
         found["corrections"] = corrections_view(connection, decided)
+        for name in sorted({*held} & {*DERIVED}):
+            kept = [path_of(file.path) for file in lake.files(name)] if named(name[:-1]) else []
+            for file in kept[:1]:
+                storage.register(connection, file)
+            allowed += kept
+            found |= derived_views(connection, name, partial(scan, files=kept))
         for name, schema in schemas.items():
             files: list[str] = []
             if (named(name) or named("rejects") or len(schemas) == 1) and (not then or name in past):

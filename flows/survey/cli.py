@@ -13,6 +13,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 Table = Annotated[str, typer.Argument(help="A table, or a run by its id: the table as that run left it.")]
 Folder = Annotated[str, typer.Option("--output", "-o", help="A folder or s3:// prefix.")]
+Date = Annotated[str | None, typer.Option(help="Regular expression that finds the day in a path: '_(\\d{8})'.")]
 Ray = Annotated[str, typer.Option(envvar="SWATH_RAY", help="As of `swath run`.")]
 
 
@@ -34,3 +35,27 @@ def mosaic(
     with busy("joining windows"):
         done = work.mosaic(warehouse, table, folder, raster, ray_address(ray), min_pixels)
     work.show(done, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "swath zones parcels.geojson fields", "swath zones parcels.gpkg RUN --name parcel --cover 'ndvi>0.3' --json"
+    )
+)
+def zones(
+    fields: Annotated[str, typer.Argument(help="GeoJSON, GeoPackage, shapefile or GeoParquet with outlines.")],
+    table: Table,
+    name: Annotated[str | None, typer.Option(help="Attribute that names the zones.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Of a file with several.")] = None,
+    crs: Annotated[str | None, typer.Option(help="Of a file that states none, such as EPSG:32633.")] = None,
+    date: Date = None,
+    cover: Annotated[list[str] | None, typer.Option(help="INDEX>VALUE counts as cover; may be repeated.")] = None,
+    warehouse: Warehouse = HOUSE,
+    as_json: Json = False,
+) -> None:
+    """Cover, index statistics and counts per field and date, as the table `zones`."""
+    from swath.flows.survey import zones as work
+
+    with busy("measuring zones"):
+        summary, rows = work.zones(warehouse, fields, table, name, layer, crs, date, cover or ())
+    work.show(summary, rows, as_json)
