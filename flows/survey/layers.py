@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,14 @@ from swath.infra import storage
 from swath.operators.core.base import Matrix
 from swath.operators.core.geometry import map_points
 from swath.operators.core.ground import Georef
+from swath.operators.image.mask_files import OF_ITEMS
+from swath.operators.image.segmentation import BACKGROUND
 from swath.schemas.errors import WarehouseError
 
 Array = npt.NDArray[Any]
+CLASS = "CLASS_"
+"""How the tags begin that name classes."""
+_OF_FILES = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
 AREA_CELL = 256
 """Pixels of a side within which all are taken to cover the same ground."""
 
@@ -28,17 +33,28 @@ class Layer:
     name: str
     """Of the column with its URIs."""
     bands: int
+    names: tuple[str | None, ...]
+    """Of its bands."""
     dtype: str
     nodata: float
-    colours: Mapping[int, tuple[int, ...]] | None
-    """Of its values, red, green and blue first."""
-    tags: Mapping[str, str]
     classes: bool
     """Whether its values are classes."""
 
+
+@dataclass
+class Legend:
+    """What the values of a layer mean; a window's picture need not know more than its own."""
+
+    colours: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: Legend) -> None:
+        self.colours |= other.colours
+        self.tags |= other.tags
+
     def label(self, value: int) -> str:
         """The name of a class."""
-        return self.tags.get(f"CLASS_{value}", str(value))
+        return self.tags.get(f"{CLASS}{value}", str(value))
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,8 @@ class Chunk:
 class Region:
     """A connected part of a class map."""
 
-    label: str
+    value: int
+    """Of its class."""
     pixels: int
     area_m2: float | None
     shape: Any
@@ -74,6 +91,7 @@ class Done:
     place: Rectangle
     values: Array
     """(C, H, W)"""
+    legend: Legend
     classes: dict[int, tuple[int, float | None]] = field(default_factory=dict)
     """Pixels and square metres of each class."""
     whole: tuple[Region, ...] = ()
@@ -82,58 +100,56 @@ class Done:
 
 
 def layer_of(name: str, uri: str) -> Layer | None:
-    """What a column keeps, by one of its pictures; None where it has no place on the ground."""
+    """What a column keeps, by one of its pictures; None where it has no place on the ground, or where its values mean
+    something in its item alone."""
     from rasterio.io import MemoryFile
 
     with MemoryFile(storage.read(uri)) as file, file.open() as source:
-        if source.transform.is_identity:
+        tags, dtype, nodata = source.tags(), source.dtypes[0], source.nodata
+        if source.transform.is_identity or tags.items() >= OF_ITEMS.items():
             return None
-        dtype, tags = source.dtypes[0], source.tags()
-        palette = source.count == 1 and source.colorinterp[0].name == "palette"
-        whole = np.issubdtype(dtype, np.unsignedinteger)
-        classes = source.count == 1 and whole and (palette or any(tag.startswith("CLASS_") for tag in tags))
-        nodata = source.nodata
         if nodata is None:
             nodata = float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else float("nan")
-        kept = {tag: text for tag, text in tags.items() if tag not in ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")}
-        return Layer(name, source.count, dtype, nodata, source.colormap(1) if palette else None, kept, classes)
+        classes = source.count == 1 and any(tag.startswith(CLASS) for tag in tags)
+        return Layer(name, source.count, source.descriptions, dtype, nodata, classes)
 
 
 def work(chunk: Chunk) -> Done:
     """The chunk's pixels; of a class map also its classes and polygons."""
-    values = joined(chunk)
+    values, legend = joined(chunk)
     if not chunk.layer.classes:
-        return Done(chunk.place, values)
+        return Done(chunk.place, values, legend)
     classes = _totals(values[0], chunk)
     whole, parts = [], []
-    width, height = chunk.size
+    place, (width, height) = chunk.place, chunk.size
     inner = Rectangle(
-        chunk.place.left + (chunk.place.left > 0),
-        chunk.place.top + (chunk.place.top > 0),
-        chunk.place.right - (chunk.place.right < width),
-        chunk.place.bottom - (chunk.place.bottom < height),
+        place.left + (place.left > 0),
+        place.top + (place.top > 0),
+        place.right - (place.right < width),
+        place.bottom - (place.bottom < height),
     )
-    for value, shape in traced(values[0], chunk):
+    nothing = [value for value in classes if legend.label(value) in BACKGROUND]
+    for value, shape in traced(values[0], [chunk.layer.nodata, *nothing], place):
         left, top, right, bottom = shape.bounds
         if left < inner.left or top < inner.top or right > inner.right or bottom > inner.bottom:
             parts.append((value, shape))
         elif shape.area >= chunk.min_pixels:
-            whole.append(region(chunk.layer.label(value), shape, chunk.georef))
-    return Done(chunk.place, values, classes, tuple(whole), tuple(parts))
+            whole.append(region(value, shape, chunk.georef))
+    return Done(place, values, legend, classes, tuple(whole), tuple(parts))
 
 
-def joined(chunk: Chunk) -> Array:
-    """(C, H, W) of the chunk; nodata where no window has a picture."""
-    layer, place = chunk.layer, chunk.place
+def joined(chunk: Chunk) -> tuple[Array, Legend]:
+    """(C, H, W) of the chunk, nodata where no window has a picture; and what its values mean."""
+    layer, place, legend = chunk.layer, chunk.place, Legend()
     values: Array = np.full((layer.bands, place.height, place.width), layer.nodata, layer.dtype)
     for uri, wanted in chunk.parts:
         rows = slice(wanted.top - place.top, wanted.bottom - place.top)
         columns = slice(wanted.left - place.left, wanted.right - place.left)
-        values[:, rows, columns] = _read(uri, wanted, layer, chunk.georef.to_ground)
-    return values
+        values[:, rows, columns] = _read(uri, wanted, layer, chunk.georef.to_ground, legend)
+    return values, legend
 
 
-def _read(uri: str, wanted: Rectangle, layer: Layer, to_ground: Matrix) -> Array:
+def _read(uri: str, wanted: Rectangle, layer: Layer, to_ground: Matrix, legend: Legend) -> Array:
     """(C, H, W) of a picture's pixels, the nearest ones where its are not those of the raster."""
     from rasterio.errors import RasterioIOError
     from rasterio.io import MemoryFile
@@ -141,7 +157,12 @@ def _read(uri: str, wanted: Rectangle, layer: Layer, to_ground: Matrix) -> Array
     try:
         with MemoryFile(storage.read(uri)) as file, file.open() as source:
             there = np.array([*source.transform], np.float64).reshape(3, 3)
-            values: Array = source.read(masked=True).filled(layer.nodata).astype(layer.dtype, copy=False)
+            if (source.count, source.dtypes[0]) != (layer.bands, layer.dtype):
+                raise WarehouseError(f"{uri} has other bands than the rest of {layer.name}; run the pipeline again")
+            values: Array = source.read(masked=True).filled(layer.nodata)
+            palette = source.count == 1 and source.colorinterp[0].name == "palette"
+            tags = {tag: text for tag, text in source.tags().items() if tag not in _OF_FILES}
+            legend.add(Legend(source.colormap(1) if palette else {}, tags))
     except (FileNotFoundError, RasterioIOError) as error:
         raise WarehouseError(f"{uri} cannot be read ({error}); run the pipeline again for this raster") from error
     from_raster = np.linalg.inv(there) @ to_ground
@@ -160,22 +181,22 @@ def _read(uri: str, wanted: Rectangle, layer: Layer, to_ground: Matrix) -> Array
     return found
 
 
-def traced(values: Array, chunk: Chunk) -> Iterator[tuple[int, Any]]:
-    """Class and polygon, along the edges of pixels, of the connected parts of (H, W) classes; 0 is nothing."""
+def traced(values: Array, nothing: Sequence[float], place: Rectangle) -> Iterator[tuple[int, Any]]:
+    """Class and polygon, along the edges of pixels, of the connected parts of (H, W) classes but for some of them."""
     from rasterio import Affine
     from rasterio.features import shapes
     from shapely.geometry import shape
 
-    known = (values != chunk.layer.nodata) & (values != 0)
-    at = Affine.translation(chunk.place.left, chunk.place.top)
+    known = ~np.isin(values, nothing)
+    at = Affine.translation(place.left, place.top)
     for outline, value in shapes(values, mask=known, connectivity=4, transform=at):
         yield int(value), shape(outline)
 
 
-def region(label: str, shape: Any, georef: Georef) -> Region:
+def region(value: int, shape: Any, georef: Georef) -> Region:
     """A polygon in pixels of the raster, with its areas."""
     rings = [np.asarray(ring.coords) for ring in (shape.exterior, *shape.interiors)]
-    return Region(label, round(shape.area), georef.area_m2(rings), shape)
+    return Region(value, round(shape.area), georef.area_m2(rings), shape)
 
 
 def _totals(values: Array, chunk: Chunk) -> dict[int, tuple[int, float | None]]:

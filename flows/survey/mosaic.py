@@ -21,7 +21,7 @@ from rich.markup import escape
 from swath.flows.ask.results import whole_file
 from swath.flows.console.command import out
 from swath.flows.survey.joining import Joiner
-from swath.flows.survey.layers import Chunk, Done, Layer, added, layer_of, region, work
+from swath.flows.survey.layers import Chunk, Done, Layer, Legend, added, layer_of, region, work
 from swath.flows.survey.rasters import Raster, Survey, opened
 from swath.flows.survey.shapes import Shapes, boxes, outlines
 from swath.flows.survey.windows import Cores, Rectangle, chunks
@@ -181,7 +181,7 @@ def _write(layer: Layer, raster: Raster, uri: str, results: Iterator[Done], shap
     import rasterio
     from rasterio.windows import Window
 
-    written, joiner = Written(layer.name, uri), Joiner()
+    written, joiner, legend = Written(layer.name, uri), Joiner(), Legend()
     totals: dict[int, tuple[int, float | None]] = {}
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": raster.width, "height": raster.height, "count": layer.bands,
@@ -193,25 +193,28 @@ def _write(layer: Layer, raster: Raster, uri: str, results: Iterator[Done], shap
     with Scratch("mosaic") as scratch, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True):
         plain = scratch / "plain.tif"
         with rasterio.open(plain, "w", **profile) as file:
-            file.update_tags(**layer.tags)
-            if layer.colours:
-                file.write_colormap(1, dict(layer.colours))
+            file.descriptions = layer.names
             for done in results:
                 place = done.place
+                legend.add(done.legend)
                 file.write(done.values, window=Window(place.left, place.top, place.width, place.height))
                 for value, total in done.classes.items():
                     totals[value] = added(totals.get(value), total)
                 for one in done.whole:
-                    shapes.region(layer.name, one)
+                    shapes.region(layer.name, legend.label(one.value), one)
                 for value, part in done.parts:
                     joiner.add(value, part)
                 if place.right == raster.width:
                     for value, shape in joiner.settle(place.bottom if place.bottom < raster.height else None):
-                        shapes.region(layer.name, region(layer.label(value), shape, raster.georef))
+                        shapes.region(layer.name, legend.label(value), region(value, shape, raster.georef))
+        with rasterio.open(plain, "r+") as file:
+            file.update_tags(**legend.tags)
+            if legend.colours:
+                file.write_colormap(1, legend.colours)
         with whole_file(uri) as path:
             as_cog(plain, path, layer.classes)
     ordered = sorted(totals.items(), key=lambda one: -one[1][0])
-    written.classes = [Total(layer.label(value), *total) for value, total in ordered]
+    written.classes = [Total(legend.label(value), *total) for value, total in ordered]
     return written
 
 

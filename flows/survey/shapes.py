@@ -55,11 +55,11 @@ class Shapes:
             self._flush()
         self._writer.__exit__(*error)
 
-    def region(self, layer: str, one: Region) -> None:
+    def region(self, layer: str, label: str, one: Region) -> None:
         """A connected part of a class map; nothing where it is too small."""
         if one.pixels < self._min_pixels:
             return
-        row = {"label": one.label, "score": None, "pixels": one.pixels, "area_m2": one.area_m2, "item_id": None}
+        row = {"label": label, "score": None, "pixels": one.pixels, "area_m2": one.area_m2, "item_id": None}
         self._add("region", {"step": layer, **row}, one.shape)
 
     def found(self, kind: str, row: dict[str, Any], shape: Any) -> None:
@@ -123,7 +123,7 @@ def outlines(survey: Survey, raster: Raster, cores: Cores, shapes: Shapes, trace
                 joiner.add(0, part)
     for (step, label), joiner in joiners.items():
         for _, shape in joiner.settle(None):
-            shapes.region(step, region(label, shape, raster.georef))
+            shapes.region(step, label, region(0, shape, raster.georef))
 
 
 def _found(survey: Survey, raster: Raster, cores: Cores, view: str, more: str, owned: bool = True) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -15,6 +15,8 @@ from swath.operators.core.ground import Georef
 from swath.operators.image.colours import Colour
 
 ClassMap = npt.NDArray[np.uint16]
+OF_ITEMS = {"VALUES": "place among the instances of the item"}
+"""The tags of a map of things, whose values mean something in their item alone."""
 MOST_COLOURS = 256
 """Classes up to which 8 bits, and a table of their colours, are enough."""
 
@@ -32,6 +34,11 @@ def png(found: ClassMap, colours: Sequence[Colour]) -> bytes:
     return buffer.getvalue()
 
 
+def class_tags(names: Sequence[str]) -> dict[str, str]:
+    """The tags of a map of classes, by their names."""
+    return {f"CLASS_{index}": name for index, name in enumerate(names)}
+
+
 def ground_affine(georef: Georef | None, to_source: Matrix) -> Matrix | None:
     """From pixels to the CRS, where that is an affine map, as GeoTIFF wants it (GeoTIFF 1.1, OGC 19-008r4, 7.5); else
     None."""
@@ -41,8 +48,11 @@ def ground_affine(georef: Georef | None, to_source: Matrix) -> Matrix | None:
     return np.asarray(matrix / matrix[2, 2]) if not matrix[2, :2].any() else None
 
 
-def cog(found: ClassMap, colours: Sequence[Colour], crs: str | None, to_ground: Matrix) -> bytes:
-    """A cloud-optimised GeoTIFF (OGC 21-026) of the class map, with overviews that hold classes, too."""
+def cog(
+    found: ClassMap, colours: Sequence[Colour], crs: str | None, to_ground: Matrix, tags: Mapping[str, str]
+) -> bytes:
+    """A cloud-optimised GeoTIFF (OGC 21-026) of the class map, with overviews that hold classes, too; the tags say
+    what its values are."""
     from rasterio.io import MemoryFile
     from rasterio.transform import Affine
 
@@ -62,6 +72,7 @@ def cog(found: ClassMap, colours: Sequence[Colour], crs: str | None, to_ground: 
     with MemoryFile() as file:
         with file.open(**profile) as raster:
             raster.write(found.astype(profile["dtype"]), 1)
+            raster.update_tags(**tags)
             if small:
                 raster.write_colormap(1, dict(enumerate(colours)))
         return bytes(file.read())

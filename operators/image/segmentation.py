@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -33,7 +33,7 @@ from swath.operators.image.class_maps import (
 from swath.operators.image.colours import Colour, by_index, by_name
 from swath.operators.image.ground_areas import area_on_ground, areas_on_ground, outline_on_ground
 from swath.operators.image.instances import Thing, things_in
-from swath.operators.image.mask_files import cog, ground_affine, png
+from swath.operators.image.mask_files import OF_ITEMS, class_tags, cog, ground_affine, png
 from swath.operators.image.model_input import Array, SeesPictures, Views, namer
 from swath.operators.image.outlines import Mask, Region, multipolygon, regions
 from swath.operators.image.torchvision_detectors import Answer, torchvision_detector
@@ -177,8 +177,8 @@ class Segment(SeesPictures):
             for index, count in present(found)
         ]
         instances = self._regions(found, segmenter, prepared) if self.polygons else []
-        colours = [_colour(segmenter.name(index)) for index in range(int(found.max()) + 1)]
-        return self._answer(areas, instances, found, colours, views)
+        names = [segmenter.name(index) for index in range(int(found.max()) + 1)]
+        return self._answer(areas, instances, found, [_colour(name) for name in names], views, class_tags(names))
 
     def _regions(self, found: ClassMap, segmenter: Segmenter, prepared: Prepared) -> list[dict[str, Any]]:
         parts = []
@@ -223,16 +223,22 @@ class Segment(SeesPictures):
             grounds = areas_on_ground(covered[label].astype(np.uint8), 2, views.own_to_source, views.georef)
             areas.append(_share(label, count, found.size, grounds[1], prepared))
         colours = [by_index(number) for number in range(len(mine) + 1)]
-        return self._answer(areas, instances, found, colours, views)
+        return self._answer(areas, instances, found, colours, views, OF_ITEMS)
 
     def _answer(
-        self, areas: list[Any], instances: list[Any], found: ClassMap, colours: list[Colour], views: Views
+        self,
+        areas: list[Any],
+        instances: list[Any],
+        found: ClassMap,
+        colours: list[Colour],
+        views: Views,
+        tags: Mapping[str, str],
     ) -> dict[str, Any]:
         to_ground = ground_affine(views.georef, views.own_to_source)
         picture: dict[str, Any] = {}
         if self.mask == "cog" or (self.mask == "auto" and to_ground is not None):
             crs = views.georef.crs if views.georef and to_ground is not None else None
-            content = cog(found, colours, crs, np.eye(3) if to_ground is None else to_ground)
+            content = cog(found, colours, crs, np.eye(3) if to_ground is None else to_ground, tags)
             picture = {"mask_image": Artifact(content, ".tif")}
         elif self.mask != "none":
             picture = {"mask_image": Artifact(png(found, colours), ".png")}

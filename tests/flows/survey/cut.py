@@ -32,6 +32,8 @@ FOUND = (
     Column("instances", INSTANCES, "Outlines"),
 )
 SCHEMA = schema_of((*MANIFEST, *RASTER, *FOUND, *VERDICT))
+NAMES = ("background", "grass", "soil")
+COLOURS = ((0, 0, 0, 255), (0, 200, 0, 255), (200, 0, 0, 255))
 UTM = Georef("EPSG:32633", np.array([[0.5, 0, 500_000], [0, -0.5, 5_100_000], [0, 0, 1]], np.float64))
 
 
@@ -114,6 +116,7 @@ def write(path: Path, values: np.ndarray, georef: Georef, left: int, top: int, p
     ) as file:  # fmt: skip
         file.write(values, 1)
         if palette:
-            file.write_colormap(1, {0: (0, 0, 0, 255), 1: (0, 200, 0, 255), 2: (200, 0, 0, 255)})
-            file.update_tags(CLASS_0="background", CLASS_1="grass", CLASS_2="soil")
+            for value in range(int(values.max()) + 1):  # as `segment` does
+                file.update_tags(**{f"CLASS_{value}": NAMES[value]})
+            file.write_colormap(1, {value: COLOURS[value] for value in range(int(values.max()) + 1)})
     return path.as_uri()

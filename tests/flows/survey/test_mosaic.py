@@ -61,6 +61,9 @@ def test_layers_are_valid_cogs_that_hold_the_raster_again(tmp_path: Path) -> Non
         with rasterio.open(folder / f"{name}.tif") as file:
             np.testing.assert_array_equal(file.read(1), expected)
             assert file.crs.to_epsg() == 32633
+            if name == "mask_image":
+                assert file.colormap(1)[2] == (200, 0, 0, 255)
+                assert file.tags()["CLASS_1"] == "grass"
             assert file.transform == rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_100_000)
 
 
