@@ -53,18 +53,20 @@ class Footprint(ItemOperator):
     """Projects a photo on flat, level ground, from position, height, attitude and focal length as `exif` and `xmp` read
     them; a pinhole camera, as stored pixels are before any EXIF orientation.
 
-    Null with the reason in `footprint_note` where something is missing. Approximate, with the reason, where the
-    ground's height is only that of the take-off (terrain unknown), where yaw is unknown (drawn as if the top of the
+    Null with the reason in `footprint_note` where something is missing. Approximate, with the reason, where terrain is
+    unknown (ground as level as where the drone is, or took off), where yaw is unknown (drawn as if the top of the
     picture were north: position, size and area are right, so that a flight's overlap can still be judged, but places
     within it are not), where the tilt is unknown (taken as straight down), and where a program changed the file since
-    it was taken: viewers turn pictures and leave the drone's angles as they were. Height is, in this order: what the
-    drone measured above ground, that above take-off, the altitude less `ground_altitude_m`, `altitude_above_ground_m`.
+    it was taken: viewers turn pictures and leave the drone's angles as they were. The height is, in this order: the
+    altitude above `ground_altitude_m`; that above ground or above take-off, as the drone says;
+    `altitude_above_ground_m`. What is configured is no assumption.
     """
 
     version: ClassVar[int] = 1
 
     ground_altitude_m: float | None = Field(default=None, gt=-500, lt=9000)
-    """Altitude of the ground, of the same kind as the photos' `altitude_m` (sea level or ellipsoid)."""
+    """Altitude of level ground, of the same kind as the photos' `altitude_m`: those of small drones can be tens of
+    metres off, then their height above take-off is better."""
     altitude_above_ground_m: float | None = Field(default=None, gt=0, lt=100_000)
     """For photos that say nothing about their height."""
     least_depression_degrees: float = Field(default=10.0, gt=0, lt=90)
@@ -118,13 +120,12 @@ class Footprint(ItemOperator):
 
     def _height(self, item: Item, assumed: list[str]) -> float | None:
         """Metres above the ground."""
-        if item["above_ground_m"] is not None:
-            return float(item["above_ground_m"])
-        if item["relative_altitude_m"] is not None:
-            assumed.append("terrain unknown: level with the take-off")
-            return float(item["relative_altitude_m"])
         if self.ground_altitude_m is not None and item["altitude_m"] is not None:
             return float(item["altitude_m"] - self.ground_altitude_m)
+        for name, level in (("above_ground_m", "the ground beneath"), ("relative_altitude_m", "the take-off")):
+            if item[name] is not None:
+                assumed.append(f"terrain unknown: level with {level}")
+                return float(item[name])
         return self.altitude_above_ground_m
 
     def _above(self, rays: Matrix, points: list[tuple[float, float]]) -> bool:

@@ -22,11 +22,18 @@ Properties = Mapping[str, str]
 
 DEEPEST, MOST = 32, 4096
 """Levels of elements, and properties, that are read of one packet."""
-VOCABULARIES = {
-    name: name for name in ("drone-dji", "drone-parrot", "drone-autel", "camera", "micasense", "dls", "sensefly")
-} | {"xap": "xmp", "exif": "exif", "photoshop": "photoshop"}
-"""The last word of a namespace's URI, without its version, to what we call it."""
+_NAMESPACES = {
+    **{name: name for name in ("drone-dji", "drone-parrot", "drone-autel", "camera", "dls", "sensefly")},
+    **{"xap": "xmp", "exif": "exif", "photoshop": "photoshop"},
+}
+"""The last word of a namespace's URI, without its version, to what we call it; others go by their prefix."""
+_LIKE_DJI = ("drone-dji", "drone-autel", "drone", "autel")
+"""Vocabularies with DJI's names; Autel's go by several prefixes."""
 _BROKEN = re.compile(rb"""([A-Za-z][\w-]{0,40}:[A-Za-z]\w{0,60})\s*=\s*["']([^"'<>]{0,200})["']""")
+
+_NUMBER = re.compile(
+    r"\s*([+-]?\d{1,15}(?:\.\d{1,30})?(?:e[+-]?\d{1,3})?)\s*(?:/\s*(\d{1,15})|m)?\s*$", re.ASCII | re.IGNORECASE
+)
 
 
 class Xmp(ItemOperator):
@@ -36,9 +43,9 @@ class Xmp(ItemOperator):
     One convention for the camera, whatever the maker's: yaw is where the top of the picture points, clockwise from
     north, for a camera that looks down; pitch is -90 straight down, 0 at the horizon; roll turns around the axis that
     yaw names. As a rotation of a camera that looks down with its top to the north: Rz(yaw) Ry(pitch + 90) Rx(roll) in
-    north, east, down. DJI, Autel and Parrot's Anafi write a gimbal's angles (pitch 0 is the horizon); `Camera:Pitch`
-    and a fixed camera's aircraft have 0 straight down, a few of Autel's have written a gimbal's pitch there (it is then
-    negative below -45). Without either, a MicaSense's yaw is that of its sun sensor.
+    north, east, down. DJI, Autel and Parrot's Anafi write a gimbal's angles (pitch 0 is the horizon): the same numbers
+    but for a gimbal that rolls. `Camera:Pitch`, and that of the aircraft of a fixed camera, are 0 straight down; below
+    -45 it is a gimbal's, which some of Autel's write there. Without either, a MicaSense's yaw is its sun sensor's.
     Sources: DJI Mavic 3M user manual (photo file fields); Pix4D 202558969 (yaw, pitch, roll); Parrot GroundSDK (photo
     metadata); Theta-Limited/OpenAthenaIOS issue 62 (Autel).
     """
@@ -54,13 +61,13 @@ class Xmp(ItemOperator):
 
         return (
             number("relative_altitude_m", "Height of the camera above where the drone took off", "metres"),
-            number("above_ground_m", "Height of the camera above the ground beneath it, as it was measured", "metres"),
+            number("above_ground_m", "Height of the camera above the ground beneath it, as the drone says", "metres"),
             number(
                 "absolute_altitude_m", "Height of the camera above sea level or ellipsoid, as its maker means", "metres"
             ),
             number("camera_yaw_degrees", "Where the top of a picture that looks down points, from north", "degrees"),
             number("camera_pitch_degrees", "Where the camera looks: -90 straight down, 0 the horizon", "degrees"),
-            number("camera_roll_degrees", "Tilt of the camera to the right of where its top points", "degrees"),
+            number("camera_roll_degrees", "Roll of the camera about where its top points, right side down", "degrees"),
             Column("attitude_from", pa.string(), "Whose angles those are: gimbal, camera, aircraft, sun sensor"),
             number("flight_yaw_degrees", "Heading of the aircraft, clockwise from north", "degrees"),
             number("flight_pitch_degrees", "Nose of the aircraft above the horizon", "degrees"),
@@ -85,15 +92,16 @@ class Xmp(ItemOperator):
         return {
             "relative_altitude_m": _first(
                 found,
-                *("drone-dji:RelativeAltitude", "drone-parrot:RelativeAltitude", "drone-autel:RelativeAltitude"),
-                *("camera:RelativeAltitude", "sensefly:Height"),
+                *_dji("RelativeAltitude"),
+                "sensefly:Height",
                 least=-10_000,
                 most=100_000,
             ),
             "above_ground_m": _first(found, "camera:AboveGroundAltitude", least=0, most=100_000),
             "absolute_altitude_m": _first(
                 found,
-                *("drone-dji:AbsoluteAltitude", "drone-autel:AbsoluteAltitude", "sensefly:AltitudeAMSL"),
+                *_dji("AbsoluteAltitude"),
+                "sensefly:AltitudeAMSL",
                 least=-12_000,
                 most=100_000,
             ),
@@ -104,9 +112,9 @@ class Xmp(ItemOperator):
             "flight_yaw_degrees": _angle(found, *_flight("Yaw"), "sensefly:Heading"),
             "flight_pitch_degrees": _angle(found, *_flight("Pitch"), "sensefly:PitchAngle"),
             "flight_roll_degrees": _angle(found, *_flight("Roll"), "sensefly:RollAngle"),
-            "calibrated_focal_length_px": _first(found, "drone-dji:CalibratedFocalLength", least=1, most=1_000_000),
-            "calibrated_center_x_px": _first(found, "drone-dji:CalibratedOpticalCenterX", least=1, most=1_000_000),
-            "calibrated_center_y_px": _first(found, "drone-dji:CalibratedOpticalCenterY", least=1, most=1_000_000),
+            "calibrated_focal_length_px": _first(found, *_dji("CalibratedFocalLength"), least=1, most=1_000_000),
+            "calibrated_center_x_px": _first(found, *_dji("CalibratedOpticalCenterX"), least=1, most=1_000_000),
+            "calibrated_center_y_px": _first(found, *_dji("CalibratedOpticalCenterY"), least=1, most=1_000_000),
             "perspective_focal_length_mm": _perspective(found),
             "rtk_fix": _rtk(found),
             "position_accuracy_m": max(accuracy, default=None),
@@ -128,13 +136,9 @@ def properties(content: bytes) -> Properties:
 
 def position(found: Properties) -> tuple[float, float] | tuple[None, None]:
     """Latitude and longitude in degrees; both or none."""
-    latitude = _first(found, "drone-dji:GpsLatitude", "drone-dji:Latitude", "sensefly:Latitude", least=-90, most=90)
-    longitude = _first(
-        found,
-        *("drone-dji:GpsLongitude", "drone-dji:GpsLongtitude", "drone-dji:Longitude", "sensefly:Longitude"),
-        least=-180,
-        most=180,
-    )
+    norths = (*_dji("GpsLatitude"), *_dji("Latitude"), "sensefly:Latitude")
+    easts = (*_dji("GpsLongitude"), *_dji("GpsLongtitude"), *_dji("Longitude"), "sensefly:Longitude")  # DJI's spelling
+    latitude, longitude = _first(found, *norths, least=-90, most=90), _first(found, *easts, least=-180, most=180)
     if latitude is None or longitude is None or latitude == longitude == 0:
         return None, None
     return latitude, longitude
@@ -169,7 +173,7 @@ class _Packet:
         parser.CharacterDataHandler = self._characters
         try:
             parser.Parse(packet, True)
-        except (expat.ExpatError, _Refused, ValueError):
+        except (expat.ExpatError, _Refused, LookupError, ValueError):  # an encoding nobody knows is a LookupError
             if not self._refused and not self.values:
                 self._guess(packet)
 
@@ -183,7 +187,7 @@ class _Packet:
         for name, uri in attributes.items():
             if name.startswith("xmlns:"):
                 word = re.sub(r"/[\d.]*/?$", "", uri).rpartition("/")[2].lower()
-                self._vocabularies[name[6:]] = VOCABULARIES.get(word, word)
+                self._vocabularies[name[6:]] = _NAMESPACES.get(word, name[6:].lower())
         self._open.append(tag)
         self._text = []
         for name, value in attributes.items():
@@ -221,17 +225,17 @@ class _Refused(Exception):
     pass
 
 
+def _dji(name: str) -> list[str]:
+    return [f"{vocabulary}:{name}" for vocabulary in _LIKE_DJI]
+
+
 def _flight(axis: str) -> list[str]:
-    return [
-        *(f"drone-{maker}:Flight{axis}Degree" for maker in ("dji", "autel")),
-        f"drone-parrot:Drone{axis}Degree",
-    ]
+    return [*_dji(f"Flight{axis}Degree"), f"drone-parrot:Drone{axis}Degree"]
 
 
 def _attitude(found: Properties) -> tuple[Attitude, str | None]:
     """Of the camera, in our convention, and whose it is."""
-    gimbals = [f"drone-{maker}:Gimbal{{}}Degree" for maker in ("dji", "autel")] + ["drone-parrot:Camera{}Degree"]
-    for gimbal in gimbals:
+    for gimbal in (*_dji("Gimbal{}Degree"), "drone-parrot:Camera{}Degree"):
         yaw, pitch, roll = (_angle(found, gimbal.format(axis)) for axis in ("Yaw", "Pitch", "Roll"))
         if pitch is not None:
             if yaw is None:
@@ -277,9 +281,7 @@ def _first(found: Properties, *names: str, least: float, most: float) -> float |
 
 def _number(found: Properties, name: str, least: float, most: float) -> float | None:
     """A finite number within bounds; `+40.00`, `281/2` and `12.5 m` are numbers too."""
-    read = re.match(
-        r"\s*([+-]?\d{1,15}(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?)\s*(?:/\s*(\d{1,15})\s*$|m?\s*$)", found.get(name, "")
-    )
+    read = _NUMBER.match(found.get(name, ""))
     if not read:
         return None
     below = int(read[2]) if read[2] else 1
