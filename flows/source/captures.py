@@ -42,9 +42,9 @@ _TM = {"1": "blue", "2": "green", "3": "red", "4": "nir", "5": "swir", "6": "the
        "6_VCID_1": "thermal", "6_VCID_2": "thermal2"}  # fmt: skip
 _MSS = {"green": ("1", "4"), "red": ("2", "5"), "red_edge": ("3", "6"), "nir": ("4", "7")}
 _SENTINEL2 = {
-    "B01": ("coastal", 60), "B02": ("blue", 10), "B03": ("green", 10), "B04": ("red", 10), "B05": ("red_edge", 20),
-    "B06": ("red_edge2", 20), "B07": ("red_edge3", 20), "B08": ("nir", 10), "B8A": ("nir_narrow", 20),
-    "B09": ("water_vapour", 60), "B10": ("cirrus", 60), "B11": ("swir", 20), "B12": ("swir2", 20),
+    "B01": "coastal", "B02": "blue", "B03": "green", "B04": "red", "B05": "red_edge", "B06": "red_edge2",
+    "B07": "red_edge3", "B08": "nir", "B8A": "nir_narrow", "B09": "water_vapour", "B10": "cirrus", "B11": "swir",
+    "B12": "swir2",
 }  # fmt: skip
 _TEXTS = {"TXT": 0, "JSON": 1, "XML": 2}
 
@@ -58,7 +58,7 @@ def landsat_role(band: str, sensor: str, mission: int) -> str:
     if band.upper() == "MTL":
         return METADATA
     if number is None:
-        return band.lower()
+        return "qa" if band.upper() in ("QA_PIXEL", "BQA") else band.lower()
     if sensor.upper() == "M":  # bands 4 to 7 on Landsat 1 to 3, 1 to 4 afterwards
         return next((role for role, names in _MSS.items() if names[mission <= 3] == number[1]), f"band_{number[1]}")
     return (_OLI if mission >= 8 else _TM).get(number[1], f"band_{number[1]}")
@@ -71,7 +71,7 @@ def _landsat(match: re.Match[str]) -> tuple[str, int]:
 
 def sentinel2_role(band: str) -> str:
     """The role of a file by its band (`B8A`, `SCL`); source: Sentinel-2 Products Specification Document."""
-    return _SENTINEL2.get(band.upper(), (band.lower(), 0))[0]
+    return _SENTINEL2.get(band.upper(), "visual" if band.upper() == "TCI" else band.lower())
 
 
 def _sentinel2(match: re.Match[str]) -> tuple[str, int]:
