@@ -70,7 +70,7 @@ class ReadRaster(Transform):
             Column("georef_note", pa.string(), "Why positions are missing or approximate; null where they are exact"),
             Column("band_roles", pa.list_(pa.string()), "What each band shows: red, nir ...; band_N where unknown"),
             Column("dtype", pa.string(), "Type of the samples"),
-            Column("nodata", pa.float64(), "Sample that stands for no data; null where the file names none"),
+            Column("nodata", pa.float64(), "What stands for no data; null where the file names nothing", "sample"),
             Column("valid_fraction", pa.float32(), "Share of the item's pixels that have data, 0 to 1"),
             Column("gsd_m", pa.float64(), "Size of a pixel on the ground, at the item's centre", "metres"),
             Column("footprint", pa.binary(), "Outline of the item on the ground; WKB, CRS84"),
@@ -80,6 +80,7 @@ class ReadRaster(Transform):
                 "to_ground",
                 pa.list_(pa.float64()),
                 "Matrix (3 x 3, row by row) from pixels of the whole raster to coordinates of `crs`",
+                "units of the CRS",
             ),
         )
 
@@ -92,7 +93,7 @@ class ReadRaster(Transform):
             return self._read(item, recipe)
         except (Reject, StorageUnavailable) as error:
             if not isinstance(error, Reject) or error.reason == Reason.NOT_FOUND:
-                forget(recipe)
+                forget(recipe, item[OPEN.name])
             raise
 
     def recipe(self, item: Item) -> Recipe:

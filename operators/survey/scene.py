@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -306,24 +307,33 @@ def _open_file(uri: str, opener: Open) -> RasterFile:
         raise
 
 
-_open: OrderedDict[Recipe, Scene] = OrderedDict()
+_open: OrderedDict[tuple[Recipe, Open], Scene] = OrderedDict()
 
 
 def scene(recipe: Recipe, opener: Open) -> Scene:
     """The open object, kept open for the next window of it. Raises as `open_scene`."""
-    if recipe in _open:
-        _open.move_to_end(recipe)
-        return _open[recipe]
+    key = (recipe, opener)
+    if key in _open:
+        _open.move_to_end(key)
+        return _open[key]
     opened = open_scene(recipe, opener)
-    _open[recipe] = opened
+    if not _open:
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)  # GDAL complains where it is the interpreter's end that closes files
+    _open[key] = opened
     if len(_open) > OPEN_SCENES:
         _open.popitem(last=False)[1].close()
     return opened
 
 
-def forget(recipe: Recipe) -> None:
+def _close_all() -> None:
+    for key in list(_open):
+        forget(*key)
+
+
+def forget(recipe: Recipe, opener: Open) -> None:
     """Closes an object that has gone wrong, so that the next window begins anew."""
-    if opened := _open.pop(recipe, None):
+    if opened := _open.pop((recipe, opener), None):
         with suppress(Exception):
             opened.close()
 

@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import tomllib
+from dataclasses import is_dataclass
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -27,7 +28,9 @@ from tests.operators.own_operators import MeanRed
 
 from swath.operators.core.base import GROUND, Artifact, ModelOperator, Operator, Transform, rows
 from swath.operators.core.chain import Chain, Row, links_of
+from swath.operators.core.ground import Bands, Georef
 from swath.operators.core.resolve import built_in
+from swath.operators.survey.scene import Around
 from swath.schemas.columns import doc_and_unit
 from swath.schemas.items import Reason
 
@@ -100,6 +103,9 @@ def assert_same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
     if isinstance(expected, np.ndarray):
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    elif is_dataclass(expected) and not isinstance(expected, type):
+        assert type(found) is type(expected)
+        assert_same(vars(found), vars(expected), tolerance)
     elif isinstance(expected, dict):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
@@ -286,12 +292,16 @@ def summary(value: Any) -> Any:
                 "mean": round(float(value.mean()), 2),
                 "std": round(float(value.std()), 2),
             }
+        case Georef() | Bands() | Around():
+            return {name: summary(one) for name, one in vars(value).items() if name != "opener"}
         case dict():
             return {name: summary(one) for name, one in value.items()}
         case list() | tuple():
             return {"count": len(value), "ends": [summary(one) for one in (*value[:1], *value[-1:])]}
         case float():
             return float(f"{value:.4g}")
+        case bytes():
+            return f"{len(value)} bytes"  # of coordinates, whose last bits are the library's
         case None | str() | bool() | int():
             return value
         case _:
