@@ -1,21 +1,14 @@
-"""Areas and polygons on the ground, of boxes, outlines and classes in source pixels."""
+"""Areas and polygons on the ground, of boxes and outlines in source pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from swath.operators.core.base import Matrix
-from swath.operators.core.geometry import map_points, source_area
 from swath.operators.core.ground import Georef
 from swath.operators.image.outlines import Region, Ring
-
-BLOCKS = 8
-"""Along each side: within such a part of a picture all pixels are taken to be as large as the one in its middle."""
 
 
 def box_on_ground(georef: Georef | None, box: Sequence[float]) -> dict[str, Any]:
@@ -62,29 +55,6 @@ def area_on_ground(
     rings = max(parts, key=lambda part: part.pixels).rings
     ground, planar = georef.area_m2(rings), _area(rings[0]) - sum(_area(ring) for ring in rings[1:])
     return pixels * ground / planar if ground is not None and planar > 0 else None
-
-
-def areas_on_ground(
-    classes: npt.NDArray[Any], count: int, to_source: Matrix, georef: Georef | None
-) -> Sequence[float | None]:
-    """Square metres of each of so many classes in a map of them (H, W); nulls where they are unknown."""
-    if georef is None:
-        return [None] * count
-    each = source_area(to_source)
-    areas = np.zeros(count)
-    for rows in _parts(classes.shape[0]):
-        for columns in _parts(classes.shape[1]):
-            middle = (columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2
-            pixel = georef.pixel_area_m2(*map_points(to_source, [middle])[0].tolist())
-            if pixel is None:
-                return [None] * count
-            areas += np.bincount(classes[rows, columns].ravel(), minlength=count) * (pixel * each)
-    return list(areas.tolist())
-
-
-def _parts(length: int) -> list[slice]:
-    edges = np.unique(np.linspace(0, length, BLOCKS + 1).round().astype(int)).tolist()
-    return [slice(start, end) for start, end in pairwise(edges)]
 
 
 def _area(ring: Ring) -> float:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from swath.operators.core.base import Matrix
 from swath.operators.core.ground import Georef
 from swath.operators.image.colours import Colour
+from swath.operators.image.outlines import Mask
 
 ClassMap = npt.NDArray[np.uint16]
 OF_ITEMS = {"VALUES": "place among the instances of the item"}
@@ -49,20 +50,27 @@ def ground_affine(georef: Georef | None, to_source: Matrix) -> Matrix | None:
 
 
 def cog(
-    found: ClassMap, colours: Sequence[Colour], crs: str | None, to_ground: Matrix, tags: Mapping[str, str]
+    found: ClassMap,
+    colours: Sequence[Colour],
+    crs: str | None,
+    to_ground: Matrix,
+    tags: Mapping[str, str],
+    valid: Mask | None = None,
 ) -> bytes:
     """A cloud-optimised GeoTIFF (OGC 21-026) of the class map, with overviews that hold classes, too; the tags say
-    what its values are."""
+    what its values are. What is not valid is nodata: the highest value that there is."""
     from rasterio.io import MemoryFile
     from rasterio.transform import Affine
 
-    small = len(colours) <= MOST_COLOURS
+    small = len(colours) < MOST_COLOURS
+    nodata = 255 if small else 65535
     profile: dict[str, Any] = {
         "driver": "COG",
         "height": found.shape[0],
         "width": found.shape[1],
         "count": 1,
         "dtype": "uint8" if small else "uint16",
+        "nodata": nodata,
         "crs": crs,
         "transform": Affine(*to_ground[:2].ravel().tolist()),
         "compress": "DEFLATE",
@@ -71,7 +79,8 @@ def cog(
     }
     with MemoryFile() as file:
         with file.open(**profile) as raster:
-            raster.write(found.astype(profile["dtype"]), 1)
+            values = found if valid is None else np.where(valid, found, nodata)
+            raster.write(values.astype(profile["dtype"]), 1)
             raster.update_tags(**tags)
             if small:
                 raster.write_colormap(1, dict(enumerate(colours)))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from swath.operators.core.base import (
+    BANDS,
     PREPARED,
     Artifact,
     Batch,
@@ -19,8 +20,7 @@ from swath.operators.core.base import (
     Reject,
     Resources,
 )
-from swath.operators.core.geometry import hull, map_box, source_area
-from swath.operators.image.boxes import Window
+from swath.operators.core.geometry import hull, map_box
 from swath.operators.image.class_maps import (
     ClassMap,
     Output,
@@ -30,15 +30,16 @@ from swath.operators.image.class_maps import (
     recognised,
     scores,
 )
-from swath.operators.image.colours import Colour, by_index, by_name
-from swath.operators.image.ground_areas import area_on_ground, areas_on_ground, outline_on_ground
+from swath.operators.image.colours import Colour, by_index
 from swath.operators.image.instances import Thing, things_in
 from swath.operators.image.mask_files import OF_ITEMS, class_tags, cog, ground_affine, png
-from swath.operators.image.model_input import Array, SeesPictures, Views, namer
-from swath.operators.image.outlines import Mask, Region, multipolygon, regions
+from swath.operators.image.model_input import Array, SeesPictures, namer
+from swath.operators.image.outlines import Mask, regions
+from swath.operators.image.segments import Prepared, colour_of, outlined, paint, share
 from swath.operators.image.torchvision_detectors import Answer, torchvision_detector
 from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Task, Three
 from swath.operators.models.reference import ModelFile
+from swath.operators.survey.grid import WINDOW, valid_pixels
 from swath.schemas.columns import Column, working
 from swath.schemas.errors import ModelError
 from swath.schemas.items import Reason
@@ -59,20 +60,6 @@ class Segmenter:
     """Of a semantic one: (C, h, w) of each picture."""
     instances: Callable[[Pixels], Answer] | None = None
     """Of one for instances."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    views: Views
-    gsd: float | None
-
-    def by_gsd(self, pixels: float) -> float | None:
-        """Square metres of source pixels, where the pipeline says how large they are."""
-        return pixels * self.gsd**2 if self.gsd and self.gsd > 0 else None
-
-    @property
-    def nbytes(self) -> int:
-        return self.views.nbytes
 
 
 class Segment(SeesPictures):
@@ -109,8 +96,11 @@ class Segment(SeesPictures):
     def inputs(self) -> tuple[Column, ...]:
         if isinstance(self.gsd, str):
             gsd = Column(self.gsd, pa.float64(), "Ground that a source pixel covers", "metres")
-            return (*super().inputs(), gsd)
-        return super().inputs()
+            return (*super().inputs(), BANDS, WINDOW, gsd)
+        return (*super().inputs(), BANDS, WINDOW)
+
+    def optional(self) -> frozenset[str]:
+        return frozenset({BANDS.name})
 
     def outputs(self) -> tuple[Column, ...]:
         what = "Each pixel's class, or its place among the `instances` of a model for them; 0 is nothing"
@@ -138,7 +128,7 @@ class Segment(SeesPictures):
 
     def prepare(self, item: Item) -> Any:
         gsd = item[self.gsd] if isinstance(self.gsd, str) else self.gsd
-        return Prepared(super().prepare(item), gsd)
+        return Prepared(super().prepare(item), gsd, valid_pixels(item) if item.get(BANDS.name) else None)
 
     def run(self, batch: Batch, model: Any) -> Batch:
         segmenter: Segmenter = model
@@ -171,27 +161,30 @@ class Segment(SeesPictures):
         found = class_map(parts(), size, own, overlap, alone=views.windows == (own,))
         if bad:
             return bad[0]
-        grounds = areas_on_ground(found, int(found.max()) + 1, views.own_to_source, views.georef)
+        valid = prepared.valid
+        if valid is not None:
+            found[~valid] = 0
         areas = [
-            _share(segmenter.name(index), count, found.size, grounds[index], prepared)
-            for index, count in present(found)
+            share(segmenter.name(index), found == index, prepared)
+            for index, _ in present(found if valid is None else found[valid])
         ]
         instances = self._regions(found, segmenter, prepared) if self.polygons else []
         names = [segmenter.name(index) for index in range(int(found.max()) + 1)]
-        return self._answer(areas, instances, found, [_colour(name) for name in names], views, class_tags(names))
+        return self._answer(areas, instances, found, [colour_of(name) for name in names], prepared, class_tags(names))
 
     def _regions(self, found: ClassMap, segmenter: Segmenter, prepared: Prepared) -> list[dict[str, Any]]:
         parts = []
         for index, _ in present(found):
             label = segmenter.name(index)
             if label not in BACKGROUND:
-                parts += [(label, one) for one in regions(found == index, self.tolerance, self.min_pixels)]
+                mask = prepared.of_valid(found == index)
+                parts += [(label, one) for one in regions(mask, self.tolerance, self.min_pixels)]
         parts.sort(key=lambda part: -part[1].pixels)
         instances = []
         for label, one in parts[:MOST_REGIONS]:
             mapped = one.mapped(prepared.views.own_to_source)
-            outlined = _outlined(hull(mapped.rings[0]), [mapped], one.pixels, prepared)
-            instances.append({"label": label, "score": None, **outlined})
+            said = outlined(hull(mapped.rings[0]), [mapped], one.pixels, prepared)
+            instances.append({"label": label, "score": None, **said})
         return instances
 
     def _things(self, prepared: Prepared, see: Callable[[Pixels], Answer], name: Callable[[int], str]) -> Any:
@@ -204,26 +197,24 @@ class Segment(SeesPictures):
                 mine += inside
                 for thing in around:  # of which some are told of with the item that their middle is in
                     mask = covered.setdefault(name(thing.index), np.zeros((own.height, own.width), np.bool_))
-                    _paint(mask, thing, own, cell.pixels())
+                    paint(mask, thing, own, cell.pixels())
         except Reject as reject:
             return reject
         if len(views.place.cells) > 1:
             mine.sort(key=lambda thing: -thing.score)
         found = np.zeros((own.height, own.width), np.uint16)
         for number, thing in reversed(list(enumerate(mine, start=1))):  # the surest one comes on top
-            _paint(found, thing, own, number=number)
+            paint(found, thing, own, number=number)
         instances = []
         for thing in mine:
             parts = regions(thing.mask, self.tolerance, self.min_pixels, thing.left, thing.top)
             mapped = [one.mapped(views.to_source) for one in parts]
-            outlined = _outlined(map_box(views.to_source, thing.box), mapped, int(thing.mask.sum()), prepared)
-            instances.append({"label": name(thing.index), "score": thing.score, **outlined})
-        areas = []
-        for count, label in sorted(((int(mask.sum()), label) for label, mask in covered.items()), reverse=True):
-            grounds = areas_on_ground(covered[label].astype(np.uint8), 2, views.own_to_source, views.georef)
-            areas.append(_share(label, count, found.size, grounds[1], prepared))
+            said = outlined(map_box(views.to_source, thing.box), mapped, int(thing.mask.sum()), prepared)
+            instances.append({"label": name(thing.index), "score": thing.score, **said})
+        labels = sorted(covered, key=lambda label: (covered[label].sum(), label), reverse=True)
+        areas = [share(label, covered[label], prepared) for label in labels]
         colours = [by_index(number) for number in range(len(mine) + 1)]
-        return self._answer(areas, instances, found, colours, views, OF_ITEMS)
+        return self._answer(areas, instances, found, colours, prepared, OF_ITEMS)
 
     def _answer(
         self,
@@ -231,14 +222,15 @@ class Segment(SeesPictures):
         instances: list[Any],
         found: ClassMap,
         colours: list[Colour],
-        views: Views,
+        prepared: Prepared,
         tags: Mapping[str, str],
     ) -> dict[str, Any]:
+        views, valid = prepared.views, prepared.valid
         to_ground = ground_affine(views.georef, views.own_to_source)
         picture: dict[str, Any] = {}
         if self.mask == "cog" or (self.mask == "auto" and to_ground is not None):
             crs = views.georef.crs if views.georef and to_ground is not None else None
-            content = cog(found, colours, crs, np.eye(3) if to_ground is None else to_ground, tags)
+            content = cog(found, colours, crs, np.eye(3) if to_ground is None else to_ground, tags, valid)
             picture = {"mask_image": Artifact(content, ".tif")}
         elif self.mask != "none":
             picture = {"mask_image": Artifact(png(found, colours), ".png")}
@@ -284,42 +276,3 @@ class Segment(SeesPictures):
     def _instances(self, file: ModelFile, names: tuple[str, ...] | None) -> Segmenter:
         run, first = torchvision_detector(file, self.device, self.min_score, names)
         return Segmenter(namer(names, first), instances=run)
-
-
-def _share(label: str, count: int, size: int, ground: float | None, prepared: Prepared) -> dict[str, Any]:
-    """What a class has that so many working pixels of an item's `size` are of."""
-    pixels = count * source_area(prepared.views.to_source)
-    return {
-        "label": label,
-        "fraction": count / size,
-        "pixels": round(pixels),
-        "area_m2": prepared.by_gsd(pixels) or ground,
-    }
-
-
-def _outlined(box: dict[str, Any], parts: Sequence[Region], count: int, prepared: Prepared) -> dict[str, Any]:
-    """What an instance of so many working pixels has beside its name; its box and regions are in source pixels."""
-    views = prepared.views
-    middle = (box["x_min"] + box["x_max"]) / 2, (box["y_min"] + box["y_max"]) / 2
-    pixels = count * source_area(views.to_source)
-    return {
-        "box": box,
-        "pixels": round(pixels),
-        "area_m2": prepared.by_gsd(pixels) or area_on_ground(views.georef, parts, pixels, middle),
-        "outline": multipolygon(parts),
-        "ground": outline_on_ground(views.georef, parts),
-    }
-
-
-def _paint(canvas: Any, thing: Thing, own: Window, within: tuple[slice, slice] | None = None, number: int = 1) -> None:
-    """Writes a number where a thing is in an item's part of the picture, or in a part of that."""
-    rows, columns = within or (slice(own.top, own.bottom), slice(own.left, own.right))
-    top, bottom = max(rows.start, thing.top), min(rows.stop, thing.place[0].stop)
-    left, right = max(columns.start, thing.left), min(columns.stop, thing.place[1].stop)
-    if top < bottom and left < right:
-        mask = thing.mask[top - thing.top : bottom - thing.top, left - thing.left : right - thing.left]
-        canvas[top - own.top : bottom - own.top, left - own.left : right - own.left][mask] = number
-
-
-def _colour(name: str) -> Colour:
-    return by_index(int(name)) if name.isdecimal() else by_name(name)

@@ -16,7 +16,7 @@ from tests.operators.onnx_models import brighter_than_around, brightest_channel
 
 from swath.operators.core.base import Pixels, Reject
 from swath.operators.core.geometry import cropping
-from swath.operators.core.ground import Georef
+from swath.operators.core.ground import Bands, Georef
 from swath.operators.image.anchored import cells_in, windows_touching
 from swath.operators.image.boxes import Found, Window
 from swath.operators.image.detection import Detect, Detector
@@ -257,3 +257,22 @@ def test_regions_have_valid_polygons_on_the_ground_as_large_as_their_pixels(tmp_
         assert shape.is_valid
         assert shape.geom_type in ("Polygon", "MultiPolygon")
         assert one["area_m2"] == pytest.approx(one["pixels"] * 0.25 / 0.9996**2, rel=1e-3)
+
+
+def test_what_holds_no_data_counts_for_no_class_and_is_nodata_in_the_mask(tmp_path: Path) -> None:
+    import rasterio
+
+    operator = Segment(
+        model=str(brightest_channel(tmp_path / "m.onnx")), classes=NAMES, slice=64, polygons=True, **PLAIN
+    )
+    whole, valid = items(300)[0], np.ones((300, 300), np.bool_)
+    valid[:, 200:] = False
+    bands = Bands(whole["pixels"].transpose(2, 0, 1), valid, NAMES)
+    window = {"x": 0, "y": 0, "width": 300, "height": 300}
+    (answer,) = answered(operator, operator.load(), [{**whole, "bands": bands, "window": window}])
+    assert sum(one["pixels"] for one in answer["class_areas"]) == 300 * 200
+    assert sum(one["fraction"] for one in answer["class_areas"]) == pytest.approx(1)
+    assert max(one["box"]["x_max"] for one in answer["instances"]) == 200
+    (tmp_path / "mask.tif").write_bytes(answer["mask_image"].content)
+    with rasterio.open(tmp_path / "mask.tif") as mask:
+        np.testing.assert_array_equal(mask.read_masks(1) > 0, valid)

@@ -90,7 +90,7 @@ def test_blended_windows_are_as_the_whole(tmp_path: Path) -> None:
 def test_areas_and_outlines_are_of_the_source(tmp_path: Path) -> None:
     path = brightest_channel(tmp_path / "m.onnx")
     operator = Segment(model=str(path), classes=NAMES, slice=64, polygons=True, gsd="gsd_m", **PLAIN)
-    assert [column.name for column in operator.inputs()] == ["pixels", "to_source", "georef", "surroundings", "gsd_m"]
+    assert "gsd_m" in [column.name for column in operator.inputs()]
     stored = picture()
     upright, to_source = orient(stored, 6)
     half = cv2.resize(upright, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
