@@ -1,4 +1,4 @@
-"""Super-resolution on photos it never saw, and what OCR reads on receipts shrunk to half; prints one JSON object.
+"""Super-resolution on photos it never saw; prints one JSON object. Receipts: `models_receipts.py`.
 
     python -m tests.benchmarks.models_super_res [--quick] [--weights FOLDER]
 
@@ -41,18 +41,13 @@ Enlarge = Callable[[Pixels], Pixels]
 
 
 def super_resolution(options: Options) -> Result:
-    """PSNR and SSIM on Y, megapixels a second, word-F1 of small receipts."""
+    """PSNR and SSIM on Y, megapixels a second."""
     command = [sys.executable, "-m", "tests.benchmarks.models_super_res"]
     figures = json.loads(measured([*command, *(["--quick"] if options.quick else [])]).output)
     bars = [
         Bar(f"x{scale}: PSNR on Y over bicubic", figures[f"x{scale}"]["gain_db"], wanted, "dB", least=True)
         for scale, wanted in BARS.items()
     ]
-    if "receipts" in figures:
-        f1 = figures["receipts"]["word_f1"]
-        for name in (name for name in f1 if name.startswith("swath:")):
-            gain = f1[name] - f1["bicubic"]
-            bars.append(Bar(f"word-F1 of receipts at half size over bicubic, {name}", gain, 0.0, "F1", least=True))
     return Result(figures, bars)
 
 
@@ -128,35 +123,14 @@ def speed(enlarge: Enlarge, scale: int) -> float:
     return 3 * small.shape[0] * small.shape[1] * scale**2 / 1e6 / (time.process_time() - started)
 
 
-def receipts(count: int, models: dict[str, str]) -> dict[str, Any]:
-    """Mean word-F1 of Tesseract on receipts as they are, at half their size, and enlarged again by each method."""
-    from tests.benchmarks import ocr_receipts
-
-    read = ocr_receipts.reader("tesserocr")
-    methods: dict[str, Enlarge] = {
-        "half": lambda small: small,
-        "bicubic": lambda small: resampled(small, _times(small, 2)),
-        "lanczos": lambda small: resampled(small, _times(small, 2), Image.Resampling.LANCZOS),
-        **{name: enlarger(model, 2) for name, model in models.items()},
-    }
-    found: dict[str, list[float]] = {"full": [], **{name: [] for name in methods}}
-    for page in ocr_receipts.receipts(DATA / "receipts_sroie", count):
-        small = resampled(page.pixels, (page.pixels.shape[0] // 2, page.pixels.shape[1] // 2))
-        found["full"].append(ocr_receipts.word_f1(page.truth, read(page.pixels)))
-        for name, method in methods.items():
-            found[name].append(ocr_receipts.word_f1(page.truth, read(method(small))))
-    return {"pages": len(found["full"]), "word_f1": {name: round(statistics.mean(f1), 4) for name, f1 in found.items()}}
-
-
 def _times(small: Pixels, scale: int) -> tuple[int, int]:
     return small.shape[0] * scale, small.shape[1] * scale
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one photo, one receipt")
+    parser.add_argument("--quick", action="store_true", help="one photo")
     parser.add_argument("--weights", type=Path, default=SHIPPED, help="a folder with other weights of the same names")
-    parser.add_argument("--receipts", type=int, default=20)
     given = parser.parse_args()
 
     def named(name: str) -> str:
@@ -165,9 +139,6 @@ def main() -> None:
     figures: dict[str, Any] = {
         f"x{scale}": compared(scale, named(f"super_res_x{scale}"), given.quick) for scale in BARS
     }
-    if (DATA / "receipts_sroie/img").is_dir():
-        models = {"swath:super_res_x2": named("super_res_x2")}
-        figures["receipts"] = receipts(1 if given.quick else given.receipts, models)
     print(json.dumps(figures, indent=1))
 
 
