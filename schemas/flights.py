@@ -124,6 +124,7 @@ def _flown(table: str, schema: pa.Schema, footprint: str) -> str:
     in_partition = "nullif(regexp_extract(partition, '(^|/)flight=([^/]*)', 2), '')"
     columns = {
         "captured_at": given("captured_at", "NULL::TIMESTAMPTZ"),
+        "sure": f"{given('captured_at_from', 'NULL')} <> 'clock'",
         "camera": f"nullif(trim({camera}), '')",
         "folder": folder,
         "footprint": quoted(footprint),
@@ -132,11 +133,14 @@ def _flown(table: str, schema: pa.Schema, footprint: str) -> str:
         "named": f"coalesce({given('flight', 'NULL')}::VARCHAR, {in_partition})",
     }
     chosen = ", ".join(f"{value} AS {name}" for name, value in columns.items())
-    photos = (
+    read = (
         f"SELECT item_id, object_id, source_uri, partition, status, {chosen} "
         f"FROM {table} WHERE status <> {literal(Status.GONE)}"
     )
     same = "PARTITION BY partition, folder, camera"
+    # A camera's clock may be hours off UTC: beside photos of known time, one that had no satellites has none.
+    moment = f"CASE WHEN sure OR coalesce(bool_or(sure) OVER ({same}), false) = false THEN captured_at END"
+    photos = f"SELECT * REPLACE ({moment} AS captured_at) FROM read"
     apart = (
         f"SELECT *, captured_at - lag(captured_at) OVER ({same} ORDER BY captured_at, source_uri) > {PAUSE} AS parted "
         "FROM photos WHERE captured_at IS NOT NULL"
@@ -157,6 +161,6 @@ def _flown(table: str, schema: pa.Schema, footprint: str) -> str:
         f"first_value(timed IGNORE NULLS) OVER ({place} ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING), "
         "md5(concat_ws('|', partition, folder))[:16])"
     )
-    steps = {"photos": photos, "apart": apart, "counted": counted, "begun": begun, "timed": timed}
+    steps = {"read": read, "photos": photos, "apart": apart, "counted": counted, "begun": begun, "timed": timed}
     steps["flown"] = f"SELECT *, {flight} AS flight FROM timed"
     return ", ".join(f"{name} AS ({query})" for name, query in steps.items())
