@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,6 +16,12 @@ Table = Annotated[str, typer.Argument(help="A table, or a run by its id: the tab
 Folder = Annotated[str, typer.Option("--output", "-o", help="A folder or s3:// prefix.")]
 Date = Annotated[str | None, typer.Option(help="Regular expression that finds the day in a path: '_(\\d{8})'.")]
 Ray = Annotated[str, typer.Option(envvar="SWATH_RAY", help="As of `swath run`.")]
+
+
+class Reference(StrEnum):
+    auto = "auto"
+    zero = "zero"
+    scene = "scene"
 
 
 @app.command(
@@ -59,3 +66,31 @@ def zones(
     with busy("measuring zones"):
         summary, rows = work.zones(warehouse, fields, table, name, layer, crs, date, cover or ())
     work.show(summary, rows, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "swath change fields --index ndvi",
+        "swath change fields --index ndvi --from 2012 --to 2017 --zones parcels.gpkg",
+    )
+)
+def change(
+    table: Table,
+    index: Annotated[str, typer.Option(help="Which index; its step needs `raster: true`.")] = "ndvi",
+    before: Annotated[
+        str | None, typer.Option("--from", help="A date, partition, run or file; else the first day.")
+    ] = None,
+    after: Annotated[str | None, typer.Option("--to", help="Likewise; else the last day.")] = None,
+    fields: Annotated[str | None, typer.Option("--zones", help="Outlines of fields to compare, too.")] = None,
+    against: Annotated[Reference, typer.Option(help="What counts as no change.")] = Reference.auto,
+    level: Annotated[float, typer.Option(min=0, max=1, help="Share of false ones among significant changes.")] = 0.05,
+    date: Date = None,
+    warehouse: Warehouse = HOUSE,
+    as_json: Json = False,
+) -> None:
+    """Difference of an index between two dates, per window and field, with its significance, as the table `changes`."""
+    from swath.flows.survey import change as work
+
+    with busy("comparing"):
+        done = work.change(warehouse, table, index, before, after, fields, against.value, level, date)
+    work.show(*done, as_json)
