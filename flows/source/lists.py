@@ -1,4 +1,4 @@
-"""Sources that name their files, so that nothing has to be listed: inventories, tables of URIs, events."""
+"""Sources that name their files, so that nothing has to be listed: inventories, tables of URIs, STAC, events."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import pyarrow as pa
 from swath.flows.source.events import EXTENSIONS, Event, holds_events, read_events
 from swath.flows.source.inventory import READERS, kind_of, load_s3_inventory, load_table, local_copy, s3_inventory
 from swath.flows.source.sorting import insert, rows_of, scratch_database
+from swath.flows.source.stac import EXTENSIONS as STAC
+from swath.flows.source.stac import Items, read_items
 from swath.infra.scratch import Scratch
 from swath.infra.storage import Listed, is_local, local_path, look_up, read
 from swath.schemas.errors import SourceError
@@ -49,6 +51,8 @@ class FileList:
     files: Iterator[Named]
     events: bool = False
     """Whether it tells what happened, which may be nothing, and not what there is."""
+    items: Items | None = None
+    """Of STAC: which of the files are one object, with which roles."""
 
 
 def read_list(source: str) -> FileList | None:
@@ -57,7 +61,7 @@ def read_list(source: str) -> FileList | None:
     Raises SourceError for a list that cannot be read or names no files.
     """
     kind = kind_of(source)
-    if kind not in (*READERS, *EXTENSIONS) or (is_local(source) and local_path(source).is_dir()):
+    if kind not in (*READERS, *EXTENSIONS, *STAC) or (is_local(source) and local_path(source).is_dir()):
         return None
     with ExitStack() as stack:
         scratch = Scratch("lists")
@@ -72,6 +76,11 @@ def read_list(source: str) -> FileList | None:
             root = shared[: shared.rfind("/") + 1]
         else:
             path = local_copy(source, scratch.path)
+            if kind in STAC and (items := read_items(path, source)) is not None:
+                uris = ((uri, None, None) for uri in sorted(items.paths))
+                return FileList("", _closing(stack.pop_all(), _asked(uris, _of_table)), items=items)
+            if kind not in EXTENSIONS:
+                return None
             if (said := s3_inventory(path)) is None:
                 return read_event_files(iter([Listed(source, 0, "", _UNKNOWN)]))
             database = stack.enter_context(scratch_database(scratch.path))

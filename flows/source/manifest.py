@@ -102,7 +102,7 @@ def build_manifest(
     """Lists the source and writes `part-NNNNN.parquet` with the columns of `MANIFEST` below `destination`.
 
     `source` is a folder, a bucket, a file, or what names the files so that nothing is listed (see `lists`): a Parquet
-    or CSV table, the `manifest.json` of an S3 Inventory, a list of events or a folder of such lists.
+    or CSV table, the `manifest.json` of an S3 Inventory, STAC items, a list of events or a folder of such lists.
     `include` and `exclude` stand beside those of the pipeline, `partition_by` before its own. `limit` takes the first
     objects only. `readable` are the extensions that are taken by default, in lower case without the dot.
     `known_pages(uri, etag)` spares opening containers that have not changed. `leave_out(uris, partition)` tells of an
@@ -123,11 +123,13 @@ def build_manifest(
     if storage.is_local(source):
         source = storage.uri_of(str(storage.local_path(source)))  # as it is on disk, and so in the URIs below it
     named, listing = _opened(source)
+    items = named.items if named else None
     if rule and named and named.events:
         raise ConfigurationError(
             f"{source}: events may tell of some files of a capture only, and source.group of {pipeline.name} joins "
             "them; give the folder or an inventory"
         )
+    rule = items.rule if items else rule
     given = storage.normalize(pipeline.source.root) if pipeline.source.root else None
     root = given or (named.root if named else source)
     partition = partition_function(
@@ -138,7 +140,7 @@ def build_manifest(
         for file, is_removed in listing:
             if given and not file.uri.startswith(f"{given}/"):
                 continue
-            if selection.takes(path := _below(root, file.uri)):
+            if selection.takes(path := items.path(file.uri) if items else _below(root, file.uri)):
                 if is_removed:
                     removed.add(file.uri)
                 else:
