@@ -33,7 +33,7 @@ def area_m2(shape: Any) -> float:
     """Geodesic square metres of a shapely polygon, or several, in degrees."""
     parts = getattr(shape, "geoms", [shape])
     polygons = [part for part in parts if part.geom_type == "Polygon"]
-    return float(sum(abs(_geod().geometry_area_perimeter(polygon)[0]) for polygon in polygons))
+    return float(sum(abs(geod().geometry_area_perimeter(polygon)[0]) for polygon in polygons))
 
 
 def once_m2(shapes: list[Any]) -> list[float]:
@@ -49,7 +49,7 @@ def once_m2(shapes: list[Any]) -> list[float]:
 
 
 @lru_cache(maxsize=1)
-def _geod() -> Geod:
+def geod() -> Geod:
     from pyproj import Geod
 
     return Geod(ellps="WGS84")

@@ -46,6 +46,7 @@ COLUMNS_PROPERTY = "swath.columns"
 PIPELINE = Column("pipeline", pa.string(), "Pipeline whose item was rejected")
 
 _CATALOG = "_warehouse"
+_SPATIAL = re.compile(r'Function with name "?(st_\w+)')
 _MISSING = re.compile(r"Table with name (\w+) does not exist")
 
 
@@ -120,6 +121,11 @@ class Session:
             return QueryError(f"a query reads the views of the warehouse and nothing else: {text}")
         if isinstance(error, duckdb.OutOfMemoryException):
             return QueryError(f"the query wants more memory than it may have: {text}")
+        if unknown := _SPATIAL.search(text):
+            return QueryError(
+                f"{unknown[1]}() is not among the spatial functions that swath has; `swath export VIEW FOLDER` writes "
+                "GeoParquet, for a DuckDB of your own with its extension: INSTALL spatial; LOAD spatial"
+            )
         if missing := _MISSING.search(text):
             self._refuse_ambiguous(missing[1])
         return QueryError(text)
@@ -136,13 +142,21 @@ class Session:
 
 def connect(warehouse: str) -> duckdb.DuckDBPyConnection:
     """A locked in-memory DuckDB connection with the views of every pipeline; it can read their files and no others."""
-    return open_session(warehouse).connection
+    from swath.flows.ask.spatial import register_spatial
+
+    connection = open_session(warehouse).connection
+    register_spatial(connection)
+    return connection
 
 
 def sql(warehouse: str, query: str, as_of: str | None = None) -> pa.RecordBatchReader:
     """The rows of one reading statement, in batches. Raises QueryError where it is wrong or would write."""
     session = open_session(warehouse, query, as_of=as_of)
     try:
+        if "st_" in query.lower():  # a twentieth of a second that other queries need not wait for
+            from swath.flows.ask.spatial import register_spatial
+
+            register_spatial(session.connection)
         reader = session.stream(session.checked(query))
     except BaseException:
         session.close()
