@@ -1,4 +1,4 @@
-"""`swath similar`: what looks like something. Only what `--help` needs is imported at the top."""
+"""`swath similar` and `swath metrics`. Only what `--help` needs is imported at the top."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from swath.flows.console.command import busy
+from swath.flows.console.command import busy, say
 from swath.flows.console.options import HOUSE, Json, Warehouse, examples
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -33,3 +33,30 @@ def similar(
     with busy("comparing"):
         found = look(warehouse, uri, count, pipeline)
     write_result(found, "json" if as_json else "table")
+
+
+@app.command(epilog=examples("swath metrics", "swath metrics --serve 9464 --warehouse s3://lake/swath"))
+def metrics(
+    last: Annotated[int, typer.Option(min=1, help="How many runs, the newest.")] = 50,
+    serve: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Answer Prometheus at this port until interrupted.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address that --serve listens at.")] = "127.0.0.1",
+    warehouse: Warehouse = HOUSE,
+) -> None:
+    """Print the figures of the newest runs in the form that Prometheus reads, or serve them to it.
+
+    infra/grafana/swath.json is a board for them.
+    """
+    from swath.flows.run import metrics as of_runs
+    from swath.schemas.errors import ConfigurationError
+
+    if serve is None:
+        print(of_runs.exposition(warehouse, last), end="")
+        return
+    try:
+        server, thread = of_runs.serve(warehouse, last, serve, host)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen at {host}:{serve} ({error.strerror}); give another port") from None
+    say(f"http://{host}:{server.server_port}/metrics")
+    thread.join()

@@ -48,6 +48,8 @@ def _documents(uris: Iterable[str]) -> list[dict[str, Any]]:
 def _value(value: Any, kind: pa.DataType) -> Any:
     """A value of a JSON record as an Arrow scalar; null where it is of another kind."""
     try:
+        if pa.types.is_nested(kind):
+            return pa.scalar(list(value.items()) if isinstance(value, dict) else value, kind)
         return pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return None

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column, Table
 from rich.text import Text
 
-from swath.flows.run.timing import StageTime, advice, stage_times
+from swath.flows.run.timing import StageTime
 
 if TYPE_CHECKING:
     from swath.flows.run.records import Record
@@ -198,7 +198,7 @@ def print_record(console: Console, record: Record) -> None:
     grid.add_row("took", human_seconds(record.seconds) + rate)
     if record.items and record.phases:
         _add(grid, console, "", [f"{name} {human_seconds(spent)}" for name, spent in record.phases.items()])
-    times = stage_times(record.stages)
+    times = record.stage_times
     if record.items and record.operators and not times:
         busiest = sorted(record.operators.items(), key=lambda one: -one[1])[:BUSIEST]
         spent = [f"{name} {human_seconds(seconds)}" for name, seconds in busiest]
@@ -207,8 +207,8 @@ def print_record(console: Console, record: Record) -> None:
     if times:
         console.print()
         show(console, _timing(times, record))
-    if said := advice(times, record.operators):
-        console.print(f"[dim]limit[/]  {escape(said)}", soft_wrap=True)
+    if record.advice:
+        console.print(f"[dim]limit[/]  {escape(record.advice)}", soft_wrap=True)
 
 
 def _timing(times: Sequence[StageTime], record: Record) -> Table:
@@ -217,9 +217,9 @@ def _timing(times: Sequence[StageTime], record: Record) -> Table:
     for one in times:
         workers = f" [dim]x{one.workers}[/]" if one.workers > 1 else ""
         shares = (one.work, one.store, one.waiting_for_input, one.waiting_for_downstream)
-        table.add_row(escape(one.name) + workers, _per_second(one.rate), *(f"{share:.0%}" for share in shares))
-        for step in one.name.split(" + "):
-            if (seconds := record.operators.get(step)) and one.name != step:
+        table.add_row(escape(one.stage) + workers, _per_second(one.rate), *(f"{share:.0%}" for share in shares))
+        for step in one.stage.split(" + "):
+            if (seconds := record.operators.get(step)) and one.stage != step:
                 share = seconds / (one.work * one.seconds)
                 table.add_row(f"  {escape(step)}", _per_second(one.items / seconds), f"{share:.0%}", style="dim")
     return table
@@ -239,7 +239,6 @@ def record_json(record: Record) -> dict[str, Any]:
     told = record.model_dump(mode="json", exclude={"request"})
     for name, stage in told["stages"].items():
         stage["seconds"] = round(sum(record.operators.get(step, 0.0) for step in name.split(" + ")), 4)
-    told["advice"] = advice(stage_times(record.stages), record.operators)
     return told
 
 

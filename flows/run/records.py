@@ -11,9 +11,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, computed_field
 
 from swath.flows.run.plan import Plan
+from swath.flows.run.timing import StageTime, advice, stage_times
 from swath.infra import storage
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.pipeline import Pipeline
@@ -121,6 +122,16 @@ class Record(BaseModel):
     forced_reason: str | None = None
     rollback: Rollback | None = None
     snapshot_id: int | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def stage_times(self) -> list[StageTime]:
+        return stage_times(self.stages)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def advice(self) -> str | None:
+        return advice(self.stage_times, self.operators)
 
 
 class Runs:

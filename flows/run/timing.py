@@ -15,7 +15,8 @@ SHORT_SECONDS = 20.0
 class StageTime:
     """A stage, by its workers' time since they could be given work; shares of 1."""
 
-    name: str
+    stage: str
+    """Its steps, joined by ' + '."""
     workers: int
     items: int
     rate: float
@@ -52,7 +53,7 @@ def advice(times: Sequence[StageTime], operators: Mapping[str, float]) -> str | 
     if not times or sum(one.seconds for one in times) < SHORT_SECONDS:
         return None
     slowest = min(times, key=lambda one: one.rate)
-    steps = {step: operators.get(step, 0.0) for step in slowest.name.split(" + ")}
+    steps = {step: operators.get(step, 0.0) for step in slowest.stage.split(" + ")}
     step = max(steps, key=lambda one: steps[one])
     if slowest.waiting_for_input > MUCH:
         return (
@@ -72,7 +73,7 @@ def advice(times: Sequence[StageTime], operators: Mapping[str, float]) -> str | 
         wanted = slowest.workers * next_one.rate / slowest.rate
         return (
             f"{told}; {wanted - slowest.workers:.1f} more workers for it, beside {slowest.workers}, would keep "
-            f"{next_one.name} busy"
+            f"{next_one.stage} busy"
         )
     return f"{told}; the run gets faster with the number of cores"
 

@@ -112,6 +112,8 @@ def test_runs_and_checks_come_from_the_records_of_the_runs(any_warehouse: str) -
         "status": "published",
         "started_at": "2026-05-01T12:00:00Z",
         "ok": 4,
+        "operators": {"decode": 3.0},
+        "stage_times": [{"stage": "decode", "workers": 2, "items": 4, "rate": 1.5, "work": 0.9, "store": 0.1}],
     }
     check = Check("ids are unique", True, "5", "5", "reconciliation")
     report = AuditReport("r1", 0, True, (check,), 1.5)
@@ -123,6 +125,9 @@ def test_runs_and_checks_come_from_the_records_of_the_runs(any_warehouse: str) -
     assert list(run) == [column.name for column in RUNS]
     assert (run["ok"], run["seconds"], run["error"]) == (4, 2.0, None)
     assert run["started_at"] == datetime(2026, 5, 1, 12, tzinfo=UTC)
+    (stage,) = run["stage_times"]
+    assert (stage["workers"], stage["work"], stage["seconds"]) == (2, 0.9, None)
+    assert fetch(any_warehouse, "SELECT operators['decode'] AS decode FROM runs") == [{"decode": 3.0}]
     (found,) = fetch(any_warehouse, "SELECT * FROM checks")
     assert list(found) == [column.name for column in CHECKS]
     assert (found["run_id"], found["name"], found["success"]) == ("r1", "ids are unique", True)
