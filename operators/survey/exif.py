@@ -40,6 +40,7 @@ class Exif(ItemOperator):
             Column("camera_model", pa.string(), "Model of the camera"),
             Column("latitude", pa.float64(), "Where the camera was, WGS84, north positive", "degrees"),
             Column("longitude", pa.float64(), "Where the camera was, WGS84, east positive", "degrees"),
+            Column("position_note", pa.string(), "Why Exif has no position; null where it has one"),
             Column("altitude_m", pa.float64(), "Height of the camera above sea level, below negative", "metres"),
             Column(
                 "image_direction_degrees", pa.float64(), "Where the camera pointed, clockwise from north", "degrees"
@@ -56,10 +57,12 @@ class Exif(ItemOperator):
         )
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
-        main, photo, gps = _directories(exif_block(item["bytes"]))
+        block = exif_block(item["bytes"])
+        main, photo, gps = _directories(block)
         packet = properties(item["bytes"])
         captured_at, clock = _captured_at(main, photo, gps, packet)
         latitude, longitude = _position(gps)
+        note = _without_position(block, main, gps) if latitude is None else None
         if latitude is None:
             latitude, longitude = position(packet)
         width, height = (_size(photo, tag) for tag in (Base.ExifImageWidth, Base.ExifImageHeight))
@@ -71,6 +74,7 @@ class Exif(ItemOperator):
             "camera_model": _text(main, Base.Model),
             "latitude": latitude,
             "longitude": longitude,
+            "position_note": note,
             "altitude_m": _altitude(gps),
             "image_direction_degrees": _direction(gps),
             "focal_length_mm": _focal_length(photo, Base.FocalLength),
@@ -172,6 +176,18 @@ def _position(gps: Directory) -> tuple[float, float] | tuple[None, None]:
     if latitude is None or longitude is None or latitude == longitude == 0:
         return None, None
     return latitude, longitude
+
+
+def _without_position(block: bytes, main: Directory, gps: Directory) -> str:
+    """Why there is none."""
+    if not block:
+        return "no Exif"
+    if not main:
+        return "Exif cannot be read: broken, or in another byte order than it says"
+    if not gps.raw(GPS.GPSLatitude) and not gps.raw(GPS.GPSLongitude):
+        return "no GPS position"
+    angles = [*gps.numbers(GPS.GPSLatitude), *gps.numbers(GPS.GPSLongitude)]
+    return "GPS at (0, 0): a receiver without a fix" if angles and not any(angles) else "GPS position is impossible"
 
 
 def _angle(gps: Directory, tag: int, reference: int, hemispheres: str, largest: float) -> float | None:

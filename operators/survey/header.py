@@ -142,6 +142,9 @@ class Directory:
             except (*BREAKS, struct.error):
                 pass
 
+    def __len__(self) -> int:
+        return len(self._ifd._tagdata) if self._ifd is not None else 0
+
     def raw(self, tag: int) -> bytes:
         """The bytes of a tag; empty where it is missing."""
         return self._ifd._tagdata.get(tag, b"") if self._ifd is not None else b""

@@ -44,6 +44,11 @@ def read(content):
     return Exif().process({"bytes": content}, None)
 
 
+def values(content):
+    """All but the reason why there is no position."""
+    return read(content) | {"position_note": None}
+
+
 def raw_gps(*entries):
     """A TIFF block whose GPS directory holds the raw entries (tag, type, count, four bytes of value)."""
     start = 8 + 2 + 12 + 4
@@ -137,6 +142,22 @@ def test_impossible_position_is_null_and_leaves_the_rest(damage):
     assert (found["camera_make"], found["altitude_m"]) == ("Maker", pytest.approx(34.5))
 
 
+def test_why_there_is_no_position():
+    def note(content):
+        return read(content)["position_note"]
+
+    whole = picture(main={Base.Make: "Maker"}, gps=BERLIN)
+    assert note(whole) is None
+    assert note(picture(main={Base.Make: "Maker"})) == "no GPS position"
+    assert note(picture(gps=BERLIN | {GPS.GPSLatitude: (0.0,), GPS.GPSLongitude: (0.0,)})).startswith("GPS at (0, 0)")
+    assert note(picture(gps=BERLIN | {GPS.GPSLatitude: (91.0,)})) == "GPS position is impossible"
+    for mark, other in ((b"II*\0", b"MM\0*"), (b"MM\0*", b"II*\0")):
+        assert note(whole.replace(mark, other, 1)) == (
+            None if mark not in whole else "Exif cannot be read: broken, or in another byte order than it says"
+        )
+    assert note(b"\xff\xd8\xff\xda") == "no Exif"
+
+
 @pytest.mark.parametrize("height", [IFDRational(1, 0), 4294967295.0])
 def test_impossible_altitude_is_null(height):
     assert read(picture(gps=BERLIN | {GPS.GPSAltitude: height}))["altitude_m"] is None
@@ -160,13 +181,13 @@ def test_height_over_the_ellipsoid_is_no_height_above_sea_level():
     ],
 )
 def test_malformed_gps_directory_is_nulls(entries):
-    assert read(raw_gps(*entries)) == NOTHING
+    assert values(raw_gps(*entries)) == NOTHING
 
 
 def test_not_a_number_as_latitude_is_null():
     angles = [(GPS.GPSLatitudeRef, 2, 2, b"N\0\0\0"), (GPS.GPSLatitude, 11, 1, struct.pack("<f", float("nan")))]
     angles += [(GPS.GPSLongitudeRef, 2, 2, b"E\0\0\0"), (GPS.GPSLongitude, 11, 1, struct.pack("<f", 13.5))]
-    assert read(raw_gps(*angles)) == NOTHING
+    assert values(raw_gps(*angles)) == NOTHING
     angles[1] = (GPS.GPSLatitude, 11, 1, struct.pack("<f", 52.5))
     assert (read(raw_gps(*angles))["latitude"], read(raw_gps(*angles))["longitude"]) == (52.5, 13.5)
 
@@ -179,12 +200,12 @@ def test_text_is_cut_at_its_end_and_freed_of_control_characters():
 def test_huge_block_is_cut_before_it_is_parsed():
     segment = b"\xff\xe1\xff\xff" + b"Exif\0\0" + b"II*\0\x08\0\0\0" + b"\xff" * (65533 - 14)
     assert len(exif_block(b"\xff\xd8" + segment * 40)) <= 1 << 20
-    assert read(b"\xff\xd8" + segment * 40) == NOTHING
+    assert values(b"\xff\xd8" + segment * 40) == NOTHING
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"II*\0", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"BM" * 50])
 def test_file_without_a_block_is_nulls(content):
-    assert read(content) == NOTHING
+    assert values(content) == NOTHING
 
 
 FILES = {kind: picture(kind, photo=ORIGINAL, gps=BERLIN) for kind in ("JPEG", "PNG", "WEBP", "TIFF")}
