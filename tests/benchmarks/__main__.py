@@ -42,6 +42,7 @@ WORKLOADS = {
     "models_duplicates": "models_duplicates:duplicates",
     "models_detect": "models_detect:detection",
     "models_train": "models_train:training",
+    "survey_raster": "survey_raster:windows",
 }
 """Module and function of each; imported when its turn comes, because some import much."""
 

@@ -1,0 +1,179 @@
+"""A large raster on S3, window by window through `index`: memory, bytes read, and throughput over a plain loop.
+
+The raster is drawn once, and served by a real S3 server. Bytes are counted by a proxy before that, in a run of its own;
+runs and loops are timed without it. The loops are as many processes as there are cores, each over its share of the same
+windows with rasterio and GDAL's own S3 client, and compute the same statistics.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+from tests.benchmarks.drawn_raster import drawn, own_bytes
+from tests.benchmarks.machine import CACHE, REPOSITORY, SWATH
+from tests.benchmarks.report import Bar, Options, Result, median, say
+from tests.faults.proxy import Proxy
+
+from swath.infra.s3server import SeaweedFS
+
+SIDE, QUICK_SIDE = 40_000, 6_000
+WINDOW = 1024
+NICE = ("nice", "-n", "15")
+"""As Ray starts its workers, so that a machine with other work on it slows both down alike."""
+GIB = 2**30
+PIPELINE = """
+name: raster
+source: {windows: {size: 1024}}
+steps:
+  - read_raster: {bands: [red, green, blue]}
+  - index: {indices: [exg]}
+"""
+
+
+@dataclass
+class Run:
+    """What became of one run."""
+
+    seconds: float = 0.0
+    record: dict[str, Any] = field(default_factory=dict)
+    driver_bytes: int = 0
+    """The most that was resident in the driver."""
+    worker_bytes: int = 0
+    """The most that was resident in one of the processes it started."""
+
+
+def windows(options: Options) -> Result:
+    """The windows of one COG of 40,000 x 40,000 pixels."""
+    side = QUICK_SIDE if options.quick else SIDE
+    raster = drawn(side)
+    with TemporaryDirectory(dir=CACHE) as scratch, SeaweedFS(Path(scratch, "s3")) as server:
+        os.environ.update(server.environment())
+        uri = f"{server.create_bucket('rasters')}/in/raster.tif"
+        _upload(raster, uri)
+        runs, loops = [], []
+        for turn in range(options.repeat):
+            runs.append(_run(Path(scratch, f"run-{turn}"), uri))
+            loops.append(_loops(Path(scratch), uri, side))
+            say(f"turn {turn + 1}: run {runs[-1].seconds:.1f} s, plain loops {loops[-1]:.1f} s")
+        with _Counting(server.endpoint) as proxy:
+            os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
+            _run(Path(scratch, "counted"), uri)
+            received = proxy.received
+    items = runs[0].record["ok"]
+    execute = [run.record["phases"]["execute"] for run in runs]
+    own = own_bytes(raster, WINDOW)
+    throughput = median([loop / seconds for loop, seconds in zip(loops, execute, strict=True)])
+    figures = {
+        "side_px": side,
+        "windows": items,
+        "file_megabytes": round(raster.stat().st_size / 1e6, 1),
+        "run_seconds": [round(run.seconds, 1) for run in runs],
+        "execute_seconds": [round(one, 1) for one in execute],
+        "loops_seconds": [round(one, 1) for one in loops],
+        "loops": os.cpu_count(),
+        "windows_a_second": round(items / median(execute), 1),
+        "operators_seconds": runs[0].record["operators"],
+        "whole_run_over_loops": round(median([loop / run.seconds for loop, run in zip(loops, runs, strict=True)]), 3),
+        "bytes_of_windows": own,
+        "bytes_from_s3": received,
+    }
+    return Result(
+        figures,
+        [
+            Bar("driver memory", max(run.driver_bytes for run in runs) / GIB, 1, "GiB"),
+            Bar("memory of a worker", max(run.worker_bytes for run in runs) / GIB, 1.5, "GiB"),
+            Bar("bytes from S3 over the windows' own", received / own, 1.2, "ratio"),
+            Bar("throughput over plain rasterio loops", throughput, 0.9, "ratio", least=True),
+        ],
+    )
+
+
+def _upload(raster: Path, uri: str) -> None:
+    from swath.infra import storage
+
+    storage.upload(raster, uri)
+
+
+def _run(folder: Path, uri: str) -> Run:
+    """`swath run` into a new warehouse on local disk, its processes watched."""
+    folder.mkdir()
+    pipeline = folder / "raster.yaml"
+    pipeline.write_text(PIPELINE)
+    run, started = Run(), time.perf_counter()
+    command = [SWATH, "run", str(pipeline), uri, "--warehouse", str(folder / "lake")]
+    environment = {**os.environ, "SWATH_HOME": str(folder / "home")}
+    with subprocess.Popen(
+        [*command, "--ray", "local", "--direct", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment,
+    ) as process:
+        watcher = threading.Thread(target=_watch, args=(process, run), daemon=True)
+        watcher.start()
+        out, error = process.communicate()
+        run.seconds = time.perf_counter() - started
+        watcher.join()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{(error or out)[-2000:]}")
+    run.record = json.loads(out)
+    if run.record["rejected"]:
+        raise RuntimeError(f"the run has rejects: {run.record['reasons']}")
+    return run
+
+
+def _watch(process: subprocess.Popen[str], run: Run) -> None:
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            driver = psutil.Process(process.pid)
+            run.driver_bytes = max(run.driver_bytes, driver.memory_info().rss)
+            for child in driver.children(recursive=True):
+                with suppress(psutil.Error):
+                    run.worker_bytes = max(run.worker_bytes, child.memory_info().rss)
+        time.sleep(0.25)
+
+
+def _loops(folder: Path, uri: str, side: int) -> float:
+    """As many plain loops as there are cores: seconds until the last is through."""
+    parts = os.cpu_count() or 1
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "tests.benchmarks.plain_raster", uri, str(WINDOW)]
+    loops = [
+        subprocess.Popen(
+            [*NICE, *command, str(folder / f"part-{part}"), str(part), str(parts)],
+            cwd=REPOSITORY,
+        )
+        for part in range(parts)
+    ]
+    failed = [loop.wait() for loop in loops]
+    if any(failed):
+        raise RuntimeError(f"a plain loop over {uri} failed")
+    return time.perf_counter() - started
+
+
+class _Counting(Proxy):
+    """Counts what the server answers."""
+
+    received = 0
+
+    def _pump(self, source: Any, sink: Any, budget: list[int]) -> None:
+        if source.getpeername() != self._target:
+            return super()._pump(source, sink, budget)
+        with suppress(OSError):
+            while content := source.recv(1 << 16):
+                sink.sendall(content)
+                self.received += len(content)  # threads may lose a count between them, of a few thousand
+        sink.close()
+        return None
