@@ -137,7 +137,10 @@ def _summary(values: pd.Series[float]) -> str:
 
 
 def _histogram(numbers: npt.NDArray[np.float64]) -> str:
-    counts, _ = np.histogram(numbers, bins=BINS)
+    low, high = float(numbers.min()), float(numbers.max())
+    alike = high - low <= 1e-9 * abs(high)  # but for rounding; bins would be narrower than floats are apart
+    around = max(1.0, abs(high)) / 2
+    counts, _ = np.histogram(numbers, BINS, (high - around, high + around) if alike else (low, high))
     heights = np.ceil(counts / counts.max() * 24).astype(int)
     bars = "".join(f'<rect x="{i * 7}" y="{24 - h}" width="6" height="{h}"/>' for i, h in enumerate(heights) if h)
     return f'<svg width="{BINS * 7}" height="24" role="img" aria-label="histogram">{bars}</svg>'

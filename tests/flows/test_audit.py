@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from swath.flows.audit.gate import SKIPPED, audit
+from swath.flows.audit.page import _histogram
 from swath.flows.audit.suites import load_suites, shipped_suites
 from swath.flows.audit.worker import AuditClient, serve
 from swath.schemas.checks import CHECKS, AuditReport, AuditRequest, Check
@@ -500,6 +502,13 @@ def test_a_report_survives_json_and_becomes_rows(wave: Wave) -> None:
     assert AuditReport.from_json(report.to_json()) == report
     assert report.table().schema == schema_of(CHECKS)
     assert report.table().num_rows == len(report.checks)
+
+
+@pytest.mark.parametrize(
+    "numbers", [[100.0, np.nextafter(100.0, 101.0)], [0.0, 0.0], [-5.0], [1e17, 1e17 + 16], [0, 1e300]]
+)
+def test_a_histogram_of_as_good_as_one_value_is_drawn(numbers: list[float]) -> None:
+    assert _histogram(np.array(numbers)).count("<rect") in (1, 2)
 
 
 def test_the_page_needs_no_network_and_escapes_what_it_shows(wave: Wave) -> None:
