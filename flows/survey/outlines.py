@@ -67,14 +67,13 @@ def read_outlines(uri: str, attribute: str | None = None, layer: str | None = No
     if stated is None:
         raise ConfigurationError(f"{uri} does not say in which CRS it is (no .prj, no CRS in it); give --crs EPSG:...")
     names = _names(attributes, attribute, uri, len(shapes))
-    polygonal = np.isin(shapely.get_type_id(shapes), (3, 6)) & (shapely.area(shapes) > 0)
     valid = shapely.is_valid(shapes)
-    zones = []
-    for index in np.flatnonzero(polygonal).tolist():
-        shape = shapely.force_2d(shapes[index])
-        if not valid[index]:
-            shape = shapely.make_valid(shape, method="structure", keep_collapsed=False)
-        zones.append(_zone(index + 1, names[index], shape, stated, uri))
+    polygonal = np.isin(shapely.get_type_id(shapes), (3, 6)) & ~shapely.is_empty(shapes)
+    shapes = shapely.force_2d(shapes)
+    mended = polygonal & ~valid
+    shapes[mended] = shapely.make_valid(shapes[mended], method="structure", keep_collapsed=False)
+    polygonal &= shapely.area(shapes) > 0
+    zones = [_zone(index + 1, names[index], shapes[index], stated, uri) for index in np.flatnonzero(polygonal).tolist()]
     if not zones:
         raise ConfigurationError(f"{uri} holds no polygon; zones are areas")
     return Outlines(place, tuple(zones), int(np.count_nonzero(polygonal & ~valid)), int(np.count_nonzero(~polygonal)))
@@ -147,7 +146,7 @@ def _parquet(path: Path, uri: str) -> Read:
     import shapely
 
     try:
-        header = json.loads((pq.read_schema(path).metadata or {}).get(b"geo", b"null"))
+        header = json.loads((pq.read_metadata(path).metadata or {}).get(b"geo", b"null"))
         if not header:
             raise SourceError(f"{uri} is no GeoParquet: its header names no geometries")
         primary = header["primary_column"]

@@ -82,7 +82,7 @@ def columns_of(survey: Survey) -> Columns:
             f"{survey.name} does not say where its pictures lie; `read_raster` does of rasters, `footprint` of photos"
         )
     captured = [f.name for f in schema if f"_{f.name}".endswith("_captured_at") and pa.types.is_timestamp(f.type)]
-    rasters = [f.name for f in schema if f.type == pa.string() and re.search("(^|_)(index_raster|mask)$", f.name)]
+    rasters = [f.name for f in schema if f.type == pa.string() and re.search("(^|_)(index_raster|mask_image)$", f.name)]
     things = tuple(name for name in typed(DETECTIONS, INSTANCES) if "ground" in _element(schema.field(name).type))
     return Columns(
         footprint,
@@ -123,7 +123,7 @@ def pictures(survey: Survey, columns: Columns, near: Any = None, pattern: str | 
                 dated_by=dated_by,
                 gsd_m=row[columns.gsd] if columns.gsd else None,
                 footprint=shapes[index],
-                rasters={name: row[name] for name in columns.rasters if row[name]},
+                rasters={name: row[name] for name in columns.rasters if (row[name] or "").endswith(".tif")},
                 nested={name: row[name] for name in columns.nested if row[name]},
             )
 

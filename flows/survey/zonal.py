@@ -85,10 +85,11 @@ class Moments:
 
     def said(self, name: str) -> dict[str, Any]:
         mean = self.first / self.metres
-        exact: dict[str, Any] = {"pixels": self.pixels, "std": max(0.0, self.second / self.metres - mean**2) ** 0.5}
-        exact |= percentiles(self.histogram, self.low, self.high)
         said = {"name": name, "mean": mean, "area_m2": self.metres, "calibrated": self.calibrated, "exact": self.exact}
-        return said | exact if self.exact else said
+        if self.exact:
+            said |= {"pixels": self.pixels, "std": max(0.0, self.second / self.metres - mean**2) ** 0.5}
+            said |= percentiles(self.histogram, self.low, self.high)
+        return said
 
 
 @dataclass

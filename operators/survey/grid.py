@@ -80,7 +80,7 @@ def cog(planes: npt.NDArray[np.float32], names: Sequence[str], georef: Georef | 
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with memory.open(
             driver="COG", width=width, height=height, count=count, dtype="float32", nodata=np.nan, **place,
-            compress="deflate", predictor=3, blocksize=512, overview_resampling="average", bigtiff="if_safer",
+            compress="deflate", level=1, predictor=3, blocksize=512, overview_resampling="average", bigtiff="if_safer",
         ) as raster:  # fmt: skip
             raster.write(planes)
             raster.descriptions = tuple(names)

@@ -235,10 +235,10 @@ PERCENTILES = (5, 25, 50, 75, 95)
 
 def percentiles(counts: npt.NDArray[Any], low: float, high: float) -> dict[str, float]:
     """p05, p25, p50, p75 and p95 of what a histogram of weights between `low` and `high` holds."""
-    below = np.concatenate([[0], np.cumsum(counts)])
-    edges = np.linspace(low, high, len(counts) + 1)
-    rising = np.concatenate([[True], np.diff(below) > 0])  # an empty bin has no place of its own
-    at = np.interp(np.array(PERCENTILES) / 100 * below[-1], below[rising], edges[rising])
+    upto = np.cumsum(counts)
+    sought = np.array(PERCENTILES) / 100 * upto[-1]
+    bins = np.searchsorted(upto, sought)
+    at = low + (bins + 1 - (upto[bins] - sought) / counts[bins]) * (high - low) / len(counts)
     return {f"p{percent:02d}": float(value) for percent, value in zip(PERCENTILES, at, strict=True)}
 
 
