@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from swath.flows.source.captures import Member, landsat_role, sentinel2_role
 from swath.flows.source.selection import extension_of
-from swath.infra.uris import REMOTE, join, normalize, parent
-from swath.operators.survey.roles import is_spectral, role_of_name
+from swath.infra.uris import REMOTE, is_local, join, local_path, normalize, parent, uri_of
+from swath.operators.survey.roles import METADATA, is_spectral, role_of_name
 from swath.schemas.errors import ConfigurationError, SourceError
 
 EXTENSIONS = ("json", "geojson")
@@ -26,7 +26,7 @@ LARGEST = 256 << 20
 """Bytes of a file of items; an API answers in pages of some thousand."""
 RASTERS = {"tif": 0, "tiff": 0, "jp2": 1, "j2k": 1}
 """Extensions of assets that are read; of two files of one band that with the lower number is taken."""
-_NOT_READ = {"thumbnail", "overview", "metadata", "visual"}
+_NOT_READ = {"thumbnail", "overview", "metadata", "visual", "derived"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,9 @@ def _assets(item: Mapping[str, Any], uri: str) -> Iterator[tuple[str, str, str, 
             continue
         href = _href(asset)
         name = posixpath.basename(unquote(urlsplit(href).path))
+        if name.upper().endswith("_MTL.TXT"):  # says how Landsat's numbers become reflectance
+            found.append((href, name, METADATA, 0))
+            continue
         if extension_of(name) not in RASTERS or _NOT_READ & {*(asset.get("roles") or ()), key.lower()}:
             continue
         found.append((href, name, *_role(key, asset, name)))
@@ -151,7 +154,8 @@ def _resolved(href: str, item: Mapping[str, Any], uri: str) -> str:
         scheme, _, rest = href.partition("://")
         href = f"{scheme}://{posixpath.normpath(rest)}" if scheme in REMOTE else href
     try:
-        return normalize(href)
+        href = normalize(href)
+        return uri_of(str(local_path(href))) if is_local(href) else href
     except ConfigurationError:
         raise SourceError(
             f"{uri}: asset {href} of item {item.get('id')!r} cannot be read; items must point to files, s3://, gs:// "

@@ -94,3 +94,19 @@ def change(
     with busy("comparing"):
         done = work.change(warehouse, table, index, before, after, fields, against.value, level, date)
     work.show(*done, as_json)
+
+
+@app.command(epilog=examples("swath stac fields -o items.json", "swath stac RUN -o s3://catalogs/fields"))
+def stac(
+    table: Table,
+    output: Annotated[str, typer.Option("--output", "-o", help="items.json, or a folder for a static catalog.")],
+    date: Date = None,
+    warehouse: Warehouse = HOUSE,
+    as_json: Json = False,
+) -> None:
+    """Write a table's items as STAC: footprint, time, projection, source files and what was made of them."""
+    from swath.flows.survey import stac as work
+
+    with busy("writing items"):
+        done = work.stac(warehouse, table, output, date)
+    work.show(done, as_json)
