@@ -8,18 +8,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from swath.flows.demo import documents, files, paper, photos, survey
+from swath.flows.demo import documents, files, paper, photos, rasters, survey
 from swath.flows.demo.files import write
 from swath.flows.demo.photos import draw_photos
 
 __all__ = ["draw", "draw_photos"]
 
-FOLDERS = {"survey": survey.draw_folder, "documents": documents.draw_folder, "photos": photos.draw_folder}
+FOLDERS = {
+    "survey": survey.draw_folder,
+    "rasters": rasters.draw_folder,
+    "documents": documents.draw_folder,
+    "photos": photos.draw_folder,
+}
 
 
 def draw(destination: Path, seed: int = 7) -> dict[str, Any]:
-    """Draws `survey/`, `documents/`, `photos/`, `expected.csv` (the invoices that were ordered) and `truth.json` below
-    `destination`; the same seed, the same bytes.
+    """Draws `survey/`, `rasters/`, `documents/`, `photos/`, `expected.csv` (the invoices that were ordered),
+    `fields.geojson` (what the rasters show) and `truth.json` below `destination`; the same seed, the same bytes.
 
     Files that are there and right are left untouched. Returns what `truth.json` holds: for each folder `files`,
     `items` (pages counted), `rejects` (path in the folder to reason), `reasons` (reason to number of rejects),
@@ -36,6 +41,7 @@ def draw(destination: Path, seed: int = 7) -> dict[str, Any]:
         said = draw_folder(folder, seed)
         truth[name] = said | {"reasons": dict(Counter(said["rejects"].values())), "digests": _digests(folder)}
     write(destination / "expected.csv", documents.expected(truth["documents"]["documents"]).encode())
+    write(destination / "fields.geojson", rasters.outlines())
     write(destination / "truth.json", json.dumps(truth, indent=1).encode())
     return truth
 
@@ -55,7 +61,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _version() -> str:
     """Digest of the code that draws."""
-    modules = (documents, files, paper, photos, survey)
+    modules = (documents, files, paper, photos, rasters, survey)
     return _digest(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections import Counter
 from datetime import datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pypdfium2
 import pytest
+import rasterio
 import simplejpeg
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
@@ -35,15 +37,25 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def _items(path: Path) -> int:
+    match path.suffix:
+        case ".pdf":
+            return len(pypdfium2.PdfDocument(path))
+        case ".tif":
+            with rasterio.open(path) as raster:
+                return math.ceil(raster.width / 1024) * math.ceil(raster.height / 1024)
+    return 1
+
+
 def test_truth_counts_every_file_and_its_pages(drawn: tuple[Path, dict[str, Any]]) -> None:
     folder, truth = drawn
     assert json.loads((folder / "truth.json").read_text()) == truth
-    for name in ("survey", "documents", "photos"):
+    for name in ("survey", "documents", "photos", "rasters"):
         files = _files(folder / name)
         assert truth[name]["files"] == len(files)
         assert sum(truth[name]["reasons"].values()) == len(truth[name]["rejects"])
         rejects = {folder / name / path for path in truth[name]["rejects"]}
-        pages = [len(pypdfium2.PdfDocument(path)) if path.suffix == ".pdf" else 1 for path in set(files) - rejects]
+        pages = [_items(path) for path in set(files) - rejects]
         assert truth[name]["items"] == sum(pages) + len(rejects)
 
 
