@@ -10,7 +10,6 @@ from typing import Any
 
 from swath.infra.filesystems import attempt, first_range, ranges
 from swath.infra.uris import is_local, local_path
-from swath.schemas.errors import StorageUnavailable
 
 HEAD_BYTES = 32 << 10
 """What the first request brings: the header of most files, and the whole of small ones."""
@@ -24,13 +23,11 @@ class RangedFile(io.RawIOBase):
     """A read-only, seekable binary file over a URI; pickled, it is opened anew where it arrives.
 
     Raises FileNotFoundError where the object is gone or is another one than it was, PermissionError, and
-    StorageUnavailable when patience ends. What it raised last is kept in `failure`, for callers behind a library that
-    swallows it.
+    StorageUnavailable when patience ends.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.failure: Exception | None = None
         self.bytes_read = 0
         """How many bytes were asked of the store."""
         self._at = 0
@@ -112,13 +109,9 @@ class RangedFile(io.RawIOBase):
 
     def _fetched(self, asked: list[tuple[int, int]]) -> list[bytes]:
         self.bytes_read += sum(end - start for start, end in asked)
-        try:
-            if self._local is not None:  # of which the system keeps what was read
-                return [_whole(self._local, start, end) for start, end in asked]
-            found = attempt(self.uri, lambda: ranges(self.uri, asked, self._version))
-        except (OSError, StorageUnavailable) as error:
-            self.failure = error
-            raise
+        if self._local is not None:  # of which the system keeps what was read
+            return [_whole(self._local, start, end) for start, end in asked]
+        found = attempt(self.uri, lambda: ranges(self.uri, asked, self._version))
         for part, content in zip(asked, found, strict=True):
             self._keep(part, content)
         return found

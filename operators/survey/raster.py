@@ -92,7 +92,7 @@ class ReadRaster(Transform):
         try:
             return self._read(item, recipe)
         except (Reject, StorageUnavailable) as error:
-            if not isinstance(error, Reject) or error.reason == Reason.NOT_FOUND:
+            if not isinstance(error, Reject) or error.reason != Reason.TOO_LARGE:  # GDAL may keep half a block
                 forget(recipe, item[OPEN.name])
             raise
 

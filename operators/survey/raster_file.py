@@ -7,11 +7,11 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from swath.operators.survey.raster_roles import roles_of
 from swath.operators.survey.satellite import scale_of
 from swath.schemas.items import Reason
 
+T = TypeVar("T")
 DRIVERS = {"tiff": "GTiff", "jp2": "JP2OpenJPEG"}
 """Formats that are rasters, and what reads them. No other driver of GDAL ever sees a file: some of them (VRT) read
 other files that theirs names."""
@@ -52,13 +53,10 @@ class RasterFile:
     """An open raster; keep few of them."""
 
     file: Any
-    """Seekable and binary; with `failure` where it keeps what it raised, behind the back of GDAL."""
+    """Seekable and binary; closed with it."""
     uri: str
 
     def __post_init__(self) -> None:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
-
         head = self.file.read(HEAD_BYTES)
         if not head:
             raise Reject(Reason.EMPTY, f"{self.name} has no bytes")
@@ -66,12 +64,21 @@ class RasterFile:
         if kind not in DRIVERS:
             reason = Reason.UNSUPPORTED if kind else Reason.NOT_AN_IMAGE
             raise Reject(reason, f"{self.name} is no GeoTIFF or JPEG 2000 file" + (f", it is a {kind}" if kind else ""))
+        self._driver = DRIVERS[kind]
+        self._failures: list[Exception] = []
         self._stack = ExitStack()
-        with self._reading("its header"), warnings.catch_warnings(), environment():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(NAME, opener=_opener_kind()(self.file), driver=DRIVERS[kind], sharing=False)
-            self.dataset: Any = self._stack.enter_context(dataset)
+        with self._reading("the header"):
+            self.dataset: Any = self._stack.enter_context(self._open_anew())
             self._check()
+
+    def _open_anew(self) -> Any:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
+
+        opener = _opener_kind()(self.file, self._failures)
+        with warnings.catch_warnings(), environment():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(NAME, opener=opener, driver=self._driver, sharing=False)
 
     @property
     def name(self) -> str:
@@ -246,44 +253,43 @@ class RasterFile:
 
     @contextmanager
     def _reading(self, what: str, window: Window | None = None) -> Iterator[None]:
-        """GDAL's errors, and those of the file that GDAL swallowed, as a Reject, or as what the store raised."""
-        from rasterio.errors import RasterioError
-
-        complaints = _Complaints()
-        logger = logging.getLogger("rasterio._env")
-        logger.addHandler(complaints)
+        """GDAL's errors as a Reject; what the file raised, which GDAL would swallow, as it is."""
+        problem = None
         try:
-            with environment():
+            with _complaints() as texts, environment():
                 yield
-            problem = next((text for text in complaints.texts if "orrupt JPEG" in text), None)
-        except (RasterioError, ValueError, OSError) as error:
+            problem = next(filter(_damage, texts), None)
+        except _errors() as error:
             problem = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        finally:
-            logger.removeHandler(complaints)
-        failure = getattr(self.file, "failure", None)
-        if isinstance(failure, FileNotFoundError | PermissionError):
-            raise Reject(Reason.NOT_FOUND, f"{type(failure).__name__}: {failure}") from failure
-        if failure is not None:
-            self.file.failure = None
+        if self._failures:
+            failure = self._failures[0]
+            self._failures.clear()
+            if isinstance(failure, FileNotFoundError | PermissionError):
+                raise Reject(Reason.NOT_FOUND, f"{type(failure).__name__}: {failure}") from failure
+            if isinstance(failure, EOFError):
+                raise Reject(Reason.TRUNCATED, f"{self.name} ends before {what} does")
             raise failure
         if problem:
             where = self._broken(window) if window else ""
             raise Reject(Reason.CORRUPT, f"{what} of {self.name} cannot be read{where}: {problem[:300]}")
 
     def _broken(self, window: Window) -> str:
-        """Which block of a window it is that cannot be read."""
-        from rasterio.errors import RasterioError
-
+        """Which block of a window it is that cannot be read; by a dataset of its own, which has no block in memory."""
         height, width = self.dataset.block_shapes[0]
-        for row in range(window.y // height, (window.y + window.height - 1) // height + 1):
-            for column in range(window.x // width, (window.x + window.width - 1) // width + 1):
-                left, top = column * width, row * height
-                block = Window(left, top, min(width, self.width - left), min(height, self.height - top))
-                try:
-                    with environment():
-                        self.dataset.read(window=_rio(block))
-                except (RasterioError, ValueError, OSError):
-                    return f" (block ({column}, {row}) at pixel ({left}, {top}))"
+        with ExitStack() as stack:
+            dataset = stack.enter_context(self._open_anew())
+            for row in range(window.y // height, (window.y + window.height - 1) // height + 1):
+                for column in range(window.x // width, (window.x + window.width - 1) // width + 1):
+                    left, top = column * width, row * height
+                    block = Window(left, top, min(width, self.width - left), min(height, self.height - top))
+                    try:
+                        with _complaints() as texts, environment():
+                            dataset.read(window=_rio(block))
+                        broken = any(map(_damage, texts))
+                    except _errors():
+                        broken = True
+                    if broken:
+                        return f" (block ({column}, {row}) at pixel ({left}, {top}))"
         return ""
 
 
@@ -304,8 +310,6 @@ def environment() -> Iterator[None]:
 
 
 class _Complaints(logging.Handler):
-    """What GDAL only warns of, though a block is damaged."""
-
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.texts: list[str] = []
@@ -314,11 +318,38 @@ class _Complaints(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-class _Handle(io.RawIOBase):
-    """A file as GDAL opens it, any number of times: each with a place of its own, none closing the file itself."""
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What GDAL warns of meanwhile."""
+    handler, logger = _Complaints(), logging.getLogger("rasterio")
+    logger.addHandler(handler)
+    try:
+        yield handler.texts
+    finally:
+        logger.removeHandler(handler)
 
-    def __init__(self, file: Any) -> None:
-        self._file, self._at = file, 0
+
+def _damage(text: str) -> bool:
+    """Whether a warning tells of a damaged block, which GDAL hands out as far as it could be read."""
+    return "orrupt JPEG" in text or "premature end" in text.lower()
+
+
+@cache
+def _errors() -> tuple[type[Exception], ...]:
+    """What rasterio raises where a file cannot be read."""
+    from rasterio.errors import RasterioError
+
+    return RasterioError, ValueError, OSError
+
+
+class _Handle(io.RawIOBase):
+    """A file as GDAL opens it, any number of times: each with a place of its own, none closing the file itself.
+
+    What the file raises goes into `failures`, and zeros to GDAL, which cannot take an exception.
+    """
+
+    def __init__(self, file: Any, failures: list[Exception]) -> None:
+        self._file, self._at, self._failures = file, 0, failures
 
     def readable(self) -> bool:
         return True
@@ -334,24 +365,35 @@ class _Handle(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._at)
-        content = self._file.read(len(buffer))
+        content = self._tried(lambda: self._from(self._at, len(buffer)), b"")
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
 
     def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        """What GDAL asks for to read the blocks of a window together. Raises EOFError where the file ends before."""
+        """What GDAL asks for to read the blocks of a window together."""
+        found = self._tried(lambda: self._ranges(offsets, sizes), [b""] * len(sizes))
+        if not self._failures and any(len(part) < size for part, size in zip(found, sizes, strict=True)):
+            self._failures.append(EOFError("the file ends within a block"))
+        return [part.ljust(size, b"\0") for part, size in zip(found, sizes, strict=True)]
+
+    def _ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
         if hasattr(self._file, "get_byte_ranges"):
             found: list[bytes] = self._file.get_byte_ranges(offsets, sizes)
-        else:
-            found = []
-            for offset, size in zip(offsets, sizes, strict=True):
-                self._file.seek(offset)
-                found.append(self._file.read(size))
-        if any(len(part) != size for part, size in zip(found, sizes, strict=True)):
-            raise EOFError("the file ends within a block")
-        return found
+            return found
+        return [self._from(offset, size) for offset, size in zip(offsets, sizes, strict=True)]
+
+    def _from(self, offset: int, size: int) -> bytes:
+        self._file.seek(offset)
+        content: bytes = self._file.read(size)
+        return content
+
+    def _tried(self, action: Callable[[], T], instead: T) -> T:
+        try:
+            return action()
+        except Exception as error:
+            self._failures.append(error)
+            return instead
 
 
 def _size(file: Any) -> int:
@@ -369,13 +411,13 @@ def _opener_kind() -> Any:
     MultiByteRangeResource.register(_Handle)
 
     class Opener(MultiByteRangeResourceContainer):  # type: ignore[misc]
-        def __init__(self, file: Any) -> None:
-            self.file = file
+        def __init__(self, file: Any, failures: list[Exception]) -> None:
+            self.file, self.failures = file, failures
 
         def open(self, path: str, mode: str = "r", **options: Any) -> Any:
             if not self.isfile(path):
                 raise FileNotFoundError(path)
-            return _Handle(self.file)
+            return _Handle(self.file, self.failures)
 
         def isfile(self, path: str) -> bool:
             return path.rpartition("/")[2] == NAME
