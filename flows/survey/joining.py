@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ class Joiner:
     What it holds are the polygons that reach the lower edge of the last row.
     """
 
+    unite: Callable[[list[Polygon]], Polygon]
+    """Makes one polygon of those that touch."""
     _open: dict[int, list[_Open]] = field(default_factory=dict)
     """By class."""
     _new: dict[int, list[Polygon]] = field(default_factory=dict)
@@ -45,16 +47,16 @@ class Joiner:
                 if one.ends:
                     going_on.append(one)
                 else:
-                    yield value, united(one.parts)
+                    yield value, self.unite(one.parts)
             if going_on:
                 self._open[value] = going_on
 
 
 def united(parts: list[Polygon]) -> Polygon:
-    """Their union, without the corners on straight lines that seams leave behind."""
+    """The union of any polygons."""
     import shapely
 
-    return shapely.simplify(shapely.union_all(parts), 0) if len(parts) > 1 else parts[0]
+    return shapely.union_all(parts) if len(parts) > 1 else parts[0]
 
 
 def _joined(known: list[_Open], new: list[Polygon], bottom: float | None) -> list[_Open]:

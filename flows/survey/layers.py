@@ -14,8 +14,7 @@ from swath.infra import storage
 from swath.operators.core.base import Matrix
 from swath.operators.core.geometry import map_points
 from swath.operators.core.ground import Georef
-from swath.operators.image.mask_files import OF_ITEMS
-from swath.operators.image.segmentation import BACKGROUND
+from swath.operators.image.mask_files import BACKGROUND, OF_ITEMS
 from swath.schemas.errors import WarehouseError
 
 Array = npt.NDArray[Any]

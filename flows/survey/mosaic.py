@@ -24,6 +24,7 @@ from swath.flows.survey.joining import Joiner
 from swath.flows.survey.layers import Chunk, Done, Layer, Legend, added, layer_of, region, work
 from swath.flows.survey.rasters import Raster, Survey, opened
 from swath.flows.survey.shapes import Shapes, boxes, outlines
+from swath.flows.survey.stitching import stitched
 from swath.flows.survey.windows import Cores, Rectangle, chunks
 from swath.infra import storage
 from swath.infra.scratch import Scratch
@@ -142,7 +143,7 @@ def _mosaic(survey: Survey, raster: Raster, folder: str, spread: Spread, min_pix
             pictures = [(row[name], cores[window]) for row, window in zip(rows, windows, strict=True) if row[name]]
             bare -= {index for index, row in enumerate(rows) if row[name]}
             results = spread(work, _tasks(layer, raster, pictures, min_pixels, side))
-            done.layers.append(_write(layer, raster, storage.join(folder, f"{name}.tif"), results, shapes))
+            done.layers.append(_write(layer, raster, storage.join(folder, f"{name}.tif"), results, shapes, side))
             if layer.classes:
                 traced.add(survey.step_of(name))
         boxes(survey, raster, cores, shapes)
@@ -176,12 +177,12 @@ def _tasks(
             yield Chunk(layer, raster.georef, place, size, parts, min_pixels)
 
 
-def _write(layer: Layer, raster: Raster, uri: str, results: Iterator[Done], shapes: Shapes) -> Written:
+def _write(layer: Layer, raster: Raster, uri: str, results: Iterator[Done], shapes: Shapes, side: int) -> Written:
     """The layer's COG, and its polygons; by way of a tiled file, since a COG has its overviews first."""
     import rasterio
     from rasterio.windows import Window
 
-    written, joiner, legend = Written(layer.name, uri), Joiner(), Legend()
+    written, joiner, legend = Written(layer.name, uri), Joiner(partial(stitched, side=side)), Legend()
     totals: dict[int, tuple[int, float | None]] = {}
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": raster.width, "height": raster.height, "count": layer.bands,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from swath.flows.ask.geoparquet import GeoParquetWriter
-from swath.flows.survey.joining import Joiner
+from swath.flows.survey.joining import Joiner, united
 from swath.flows.survey.layers import Region, region
 from swath.flows.survey.rasters import Raster, Survey
 from swath.flows.survey.windows import Cores
@@ -115,15 +115,16 @@ def outlines(survey: Survey, raster: Raster, cores: Cores, shapes: Shapes, trace
                 shapes.found("instance", row, outline)
         elif row["step"] not in traced:
             core = row["core"]
-            joiner = joiners.setdefault((row["step"], row["label"]), Joiner())
+            joiner = joiners.setdefault((row["step"], row["label"]), Joiner(united))
             cut = shapely.intersection(
                 shapely.make_valid(outline), shapely.box(core.left, core.top, core.right, core.bottom)
             )
             for part in _polygons(cut):
                 joiner.add(0, part)
     for (step, label), joiner in joiners.items():
-        for _, shape in joiner.settle(None):
-            shapes.region(step, label, region(0, shape, raster.georef))
+        for _, joined in joiner.settle(None):
+            for shape in _polygons(joined):
+                shapes.region(step, label, region(0, shape, raster.georef))
 
 
 def _found(survey: Survey, raster: Raster, cores: Cores, view: str, more: str, owned: bool = True) -> Any:

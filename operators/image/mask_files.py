@@ -16,6 +16,8 @@ from swath.operators.image.colours import Colour
 from swath.operators.image.outlines import Mask
 
 ClassMap = npt.NDArray[np.uint16]
+BACKGROUND = ("background", "__background__")
+"""Names of the class that is nothing."""
 OF_ITEMS = {"VALUES": "place among the instances of the item"}
 """The tags of a map of things, whose values mean something in their item alone."""
 MOST_COLOURS = 256

@@ -32,7 +32,7 @@ from swath.operators.image.class_maps import (
 )
 from swath.operators.image.colours import Colour, by_index
 from swath.operators.image.instances import Thing, things_in
-from swath.operators.image.mask_files import OF_ITEMS, class_tags, cog, ground_affine, png
+from swath.operators.image.mask_files import BACKGROUND, OF_ITEMS, class_tags, cog, ground_affine, png
 from swath.operators.image.model_input import Array, SeesPictures, namer
 from swath.operators.image.outlines import Mask, regions
 from swath.operators.image.segments import Prepared, colour_of, outlined, paint, share
@@ -45,7 +45,6 @@ from swath.schemas.errors import ModelError
 from swath.schemas.items import Reason
 from swath.schemas.types import INSTANCES, SEGMENTS
 
-BACKGROUND = ("background", "__background__")
 MOST_REGIONS = 1000
 """Regions of a class map that are kept, the largest."""
 NOT_FINITE = "the model gave a value that is no number for this picture"
