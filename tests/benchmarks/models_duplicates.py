@@ -77,19 +77,26 @@ def _scored(pictures: dict[str, Pixels], truth: set[tuple[str, ...]]) -> dict[st
     pairs = {tuple(sorted((one["item_id"], one["other_item_id"]))): one["similarity"] for one in found}
     alike = {pair for pair, cosine in pairs.items() if cosine >= COSINE}
     vectors = {row["item_id"]: np.array(row["embedding"]) for row in rows}
-    by_cosine = {
-        tuple(sorted(pair))
-        for pair in itertools.combinations(vectors, 2)
-        if float(vectors[pair[0]] @ vectors[pair[1]]) >= COSINE
+    cosines = {
+        tuple(sorted(pair)): float(vectors[pair[0]] @ vectors[pair[1]]) for pair in itertools.combinations(vectors, 2)
     }
+    by_cosine = {pair for pair, cosine in cosines.items() if cosine >= COSINE}
     return {
         "pictures": len(rows),
         "pairs": len(truth),
         "hash": _precision_recall(set(pairs), truth),
         f"hash_and_cosine_{COSINE}": _precision_recall(alike, truth),
         f"cosine_{COSINE}": _precision_recall(by_cosine, truth),
+        "cosine_average_precision": round(_average_precision(cosines, truth), 4),
         "nearest_is_its_pair": round(float(np.mean([_nearest(vectors, pair) for pair in truth])), 4),
     }
+
+
+def _average_precision(cosines: dict[tuple[str, ...], float], truth: set[tuple[str, ...]]) -> float:
+    """Mean over the true pairs of the precision among all pairs that are at least as alike."""
+    ranked = [pair in truth for pair in sorted(cosines, key=cosines.__getitem__, reverse=True)]
+    right = np.cumsum(ranked)
+    return float(np.mean([right[place] / (place + 1) for place, true in enumerate(ranked) if true]))
 
 
 def _nearest(vectors: dict[str, Any], pair: tuple[str, ...]) -> bool:
