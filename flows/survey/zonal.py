@@ -63,6 +63,8 @@ class Moments:
     first: float = 0
     second: float = 0
     pixels: int = 0
+    least: float = np.inf
+    most: float = -np.inf
     exact: bool = True
     calibrated: bool = True
     histogram: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
@@ -74,6 +76,7 @@ class Moments:
         self.first += float((wide * square_metres).sum())
         self.second += float((wide**2 * square_metres).sum())
         self.pixels += values.size
+        self.least, self.most = min(self.least, float(wide.min())), max(self.most, float(wide.max()))
         place = np.clip((wide - self.low) * (BINS / (self.high - self.low)), 0, BINS - 1).astype(np.int64)
         self.histogram += np.bincount(place, square_metres, BINS)
 
@@ -88,7 +91,7 @@ class Moments:
         said = {"name": name, "mean": mean, "area_m2": self.metres, "calibrated": self.calibrated, "exact": self.exact}
         if self.exact:
             said |= {"pixels": self.pixels, "std": max(0.0, self.second / self.metres - mean**2) ** 0.5}
-            said |= percentiles(self.histogram, self.low, self.high)
+            said |= percentiles(self.histogram, self.low, self.high, self.least, self.most)
         return said
 
 

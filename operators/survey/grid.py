@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swath.operators.core.geometry import IDENTITY, cropping, map_points, scaling
+from swath.operators.image.mask_files import ground_affine
 from swath.schemas.items import MANIFEST
 
 if TYPE_CHECKING:
@@ -91,12 +92,11 @@ def _place(georef: Georef, to_source: Matrix, width: int, height: int) -> dict[s
     from rasterio.control import GroundControlPoint
     from rasterio.transform import Affine
 
-    to_ground = georef.to_ground @ to_source
     crs = {} if georef.crs is None else {"crs": georef.crs}
-    if np.allclose(to_ground[2, :2] * (width, height), 0, atol=1e-9 * abs(to_ground[2, 2])):
-        affine = to_ground / to_ground[2, 2]
+    affine = ground_affine(georef, to_source)
+    if affine is not None:
         return {**crs, "transform": Affine(*affine[:2].ravel())}
     corners = [(0, 0), (width, 0), (width, height), (0, height)]
-    ground = map_points(to_ground, corners)
+    ground = map_points(georef.to_ground @ to_source, corners)
     gcps = [GroundControlPoint(y, x, *place.tolist()) for (x, y), place in zip(corners, ground, strict=True)]
     return {**crs, "gcps": gcps}

@@ -222,7 +222,7 @@ def _statistics(plane: Plane, formula: Formula, bins: int) -> dict[str, Any]:
     said |= {
         "mean": float(values.mean(dtype=np.float64)),
         "std": float(values.std(dtype=np.float64)),
-        **percentiles(counts, formula.low, formula.high),
+        **percentiles(counts, formula.low, formula.high, float(values.min()), float(values.max())),
         "histogram": np.add.reduceat(counts, edges[:-1]).tolist(),
         "histogram_low": formula.low,
         "histogram_high": formula.high,
@@ -233,12 +233,14 @@ def _statistics(plane: Plane, formula: Formula, bins: int) -> dict[str, Any]:
 PERCENTILES = (5, 25, 50, 75, 95)
 
 
-def percentiles(counts: npt.NDArray[Any], low: float, high: float) -> dict[str, float]:
-    """p05, p25, p50, p75 and p95 of what a histogram of weights between `low` and `high` holds."""
+def percentiles(counts: npt.NDArray[Any], low: float, high: float, least: float, most: float) -> dict[str, float]:
+    """p05, p25, p50, p75 and p95 of values between `least` and `most`, from a histogram of their weights between `low`
+    and `high`."""
     upto = np.cumsum(counts)
     sought = np.array(PERCENTILES) / 100 * upto[-1]
     bins = np.searchsorted(upto, sought)
     at = low + (bins + 1 - (upto[bins] - sought) / counts[bins]) * (high - low) / len(counts)
+    at = np.clip(at, max(low, least), min(high, most))
     return {f"p{percent:02d}": float(value) for percent, value in zip(PERCENTILES, at, strict=True)}
 
 
