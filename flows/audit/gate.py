@@ -30,7 +30,7 @@ SKIPPED = "skipped: no such column"
 MEMORY_LIMIT = "1GB"
 """What DuckDB may hold before it spills to a temporary folder."""
 _NESTED = ("list", "array", "map")
-_NO_VALUES = (*_NESTED, "struct", "union", "variant", "blob", "bit", "geometry")
+_NO_VALUES = (*_NESTED, "struct", "union", "variant", "bit", "geometry")
 _EXAMPLES = 3
 _INDEX = "swath_index"
 
@@ -132,7 +132,8 @@ def _judge(
 
 
 def _available(connection: duckdb.DuckDBPyConnection, request: AuditRequest) -> dict[str, str]:
-    """Name of a scalar column, or `<name>_count` of a nested one, to the SQL that yields it."""
+    """Name of a scalar column, or `<name>_count` of a nested one, to the SQL that yields it; a binary one, such as a
+    footprint, is judged by its length in bytes."""
     relation = connection.sql(f"SELECT * EXCLUDE (staged_file) FROM {rows_of(request.staged)} LIMIT 0")
     columns: dict[str, str] = {}
     counts: dict[str, str] = {}
@@ -140,6 +141,8 @@ def _available(connection: duckdb.DuckDBPyConnection, request: AuditRequest) -> 
         quoted = '"' + name.replace('"', '""') + '"'
         if kind.id in _NESTED:
             counts[f"{name}_count"] = f"cardinality({quoted})" if kind.id == "map" else f"len({quoted})"
+        elif kind.id == "blob":
+            columns[name] = f"octet_length({quoted})"
         elif kind.id not in _NO_VALUES:
             columns[name] = quoted
     return counts | columns

@@ -133,7 +133,12 @@ def _exif(site: str, taken: datetime, east: float, north: float, drift: float) -
             Base.DateTimeOriginal: f"{taken:%Y:%m:%d %H:%M:%S}",
             Base.OffsetTimeOriginal: "+02:00",
             Base.FocalLength: IFDRational(Fraction(FOCAL_MM).limit_denominator(100)),
-            Base.FocalLengthIn35mmFilm: round(FOCAL_MM * 36 / SENSOR_MM),
+            Base.FocalLengthIn35mmFilm: round(
+                FOCAL_MM * math.hypot(36, 24) / (SENSOR_MM * math.hypot(WIDTH, HEIGHT) / WIDTH)
+            ),
+            Base.FocalPlaneXResolution: IFDRational(Fraction(WIDTH / SENSOR_MM * 10).limit_denominator(10_000)),
+            Base.FocalPlaneYResolution: IFDRational(Fraction(WIDTH / SENSOR_MM * 10).limit_denominator(10_000)),
+            Base.FocalPlaneResolutionUnit: 3,  # centimetre
             Base.ExposureTime: IFDRational(1, 800),
             Base.FNumber: IFDRational(4),
             Base.ISOSpeedRatings: 100,

@@ -448,7 +448,8 @@ SOUND: dict[str, Any] = {
     "altitude_m": 80.0, "focal_length_mm": 4.5, "phash": "0f" * 8, "page_skew_deg": -1.5,
     "page_orientation_deg": 180, "document_type_confidence": 0.9, "lines": ["total 12.00"],
     "text": "total 12.00", "ocr_confidence": 0.9, "ocr_engine": "tesserocr", "exg_mean": 0.3, "vari_mean": 0.1,
-    "vegetation_fraction": 0.4, "segments": ["vegetation"],
+    "vegetation_fraction": 0.4, "segments": ["vegetation"], "camera_pitch_degrees": -90.0, "gsd_m": 0.02,
+    "footprint": b"WKB",
 }  # fmt: skip
 IMPOSSIBLE: dict[str, list[Any]] = {
     "page": [0], "width_px": [0], "height_px": [-1], "orientation": [9], "sharpness": [-0.1], "brightness": [1.2],
@@ -458,7 +459,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "page_skew_deg": [90.0], "page_orientation_deg": [45],
     "document_type_confidence": [1.2], "lines": [[]],
     "ocr_confidence": [1.5, -3.0], "exg_mean": [3.0], "vari_mean": [-2.0],
-    "vegetation_fraction": [1.01], "segments": [[]],
+    "vegetation_fraction": [1.01], "segments": [[]], "camera_pitch_degrees": [-400.0], "gsd_m": [0.0],
 }  # fmt: skip
 
 
