@@ -81,7 +81,8 @@ def cut_of(answer: list[Any] | None) -> Cut | None:
     """What `cut_json` says; None too where there would be too many windows."""
     if answer is None:
         return None
-    cut = Cut(*answer[:4], tuple(answer[4]))
+    width, height, size, overlap, roles = answer
+    cut = Cut(width, height, size, overlap, tuple(roles))
     return cut if cut.count <= MAX_WINDOWS else None
 
 

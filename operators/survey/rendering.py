@@ -53,7 +53,7 @@ class Rendering:
             return np.asarray(table[plane])
         with np.errstate(invalid="ignore", over="ignore"):
             scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32(factor)
-            return np.nan_to_num(np.clip(scaled, 0, 255)).astype(np.uint8)
+            return np.asarray(np.nan_to_num(np.clip(scaled, 0, 255)).astype(np.uint8))
 
 
 def shown_bands(roles: Sequence[str]) -> tuple[int, ...]:
