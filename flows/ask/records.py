@@ -47,6 +47,8 @@ def _documents(uris: Iterable[str]) -> list[dict[str, Any]]:
 
 def _value(value: Any, kind: pa.DataType) -> Any:
     """A value of a JSON record as an Arrow scalar; null where it is of another kind."""
+    if value is None:
+        return None  # Arrow makes no array of lists that begins with the null of a cast
     try:
         if pa.types.is_nested(kind):
             return pa.scalar(list(value.items()) if isinstance(value, dict) else value, kind)

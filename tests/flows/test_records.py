@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.flows.living import pipeline
 
+from swath.flows.ask.records import run_records
 from swath.flows.run.records import Request, Runs, State, scrubbed
 from swath.infra import storage
 from swath.schemas.errors import ConfigurationError
@@ -56,3 +57,12 @@ def test_runs_of_one_second_are_listed_in_the_order_in_which_they_started(tmp_pa
     request = Request(pipeline=pipeline(), source=str(tmp_path / "in"), warehouse=str(tmp_path))
     started = [runs.new(request).run_id for _ in range(20)]
     assert runs.names() == started
+
+
+def test_a_list_that_only_later_runs_have_is_a_column_of_runs(tmp_path: Path) -> None:
+    storage.write(str(tmp_path / "a" / "run.json"), b'{"run_id": "a"}')
+    storage.write(
+        str(tmp_path / "b" / "run.json"), b'{"run_id": "b", "stage_times": [{"stage": "decode", "items": 2}]}'
+    )
+    table = run_records(str(tmp_path), ["a", "b"])
+    assert [times and times[0]["items"] for times in table["stage_times"].to_pylist()] == [None, 2]
