@@ -17,6 +17,9 @@ NAMED: dict[str, Colour] = {
     **{"totals_block": (220, 170, 0), "signature": (255, 0, 0), "stamp": (150, 0, 90), "logo": (0, 150, 150)},
     **{"checkbox": (220, 60, 0), "line": (60, 130, 255), "field": (255, 0, 120), "person": (245, 60, 40)},
     **{"vegetation": (60, 180, 75), "background": (0, 0, 0), "__background__": (0, 0, 0)},
+    **{"tree": (90, 220, 60), "crown": (90, 220, 60), "plant": (60, 180, 75), "grass": (150, 200, 20)},
+    **{"soil": (165, 100, 40), "water": (0, 110, 230), "road": (170, 170, 180), "object": (255, 190, 0)},
+    **{"building": (240, 50, 230), "roof": (240, 50, 230), "car": (40, 200, 220)},
 }
 """What is in many pictures, told apart by hand."""
 
@@ -30,8 +33,8 @@ def by_index(index: int) -> Colour:
 
 def by_name(name: str) -> Colour:
     """The colour of a class by its name."""
-    if name in NAMED:
-        return NAMED[name]
+    if name.lower() in NAMED:
+        return NAMED[name.lower()]
     return _bright(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) / 2**32)
 
 

@@ -17,6 +17,8 @@ from swath.operators.image.colours import Colour
 Points = npt.NDArray[np.float64]
 Rectangle = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max"""
+MOST_CAPTIONS = 200
+"""Boxes that get a caption: nobody reads more."""
 LONGEST_TEXT = 60
 """Characters of a caption that are shown."""
 DARK: Colour = (32, 32, 36)
@@ -34,8 +36,8 @@ class Canvas:
 
     pixels: Pixels
     boxes: list[Rectangle] = field(default_factory=list)
-    words: list[tuple[Rectangle, str, str, Colour]] = field(default_factory=list)
-    """Box, name, what is said beside the name, colour."""
+    words: list[tuple[Rectangle, str, str, Colour, bool]] = field(default_factory=list)
+    """Box, name, what is said beside the name, colour, whether the name is noted above where it has no place."""
 
     @property
     def weight(self) -> int:
@@ -78,13 +80,14 @@ class Canvas:
         self.boxes.append((x_min, y_min, x_max, y_max))
         thin = thin or min(x_max - x_min, y_max - y_min) < 2.5 * self.letters
         weight = self.weight if thin else 2 * self.weight
+        corners = corners + np.sign(corners - corners.mean(axis=0)) * (weight / 2)  # around it, not over its edges
         if not thin:
             cv2.polylines(self.pixels, [_fine(corners)], True, (0, 0, 0), weight + 2, cv2.LINE_AA, _SHIFT)
         cv2.polylines(self.pixels, [_fine(corners)], True, colour, weight, cv2.LINE_AA, _SHIFT)
 
-    def caption(self, corners: Points, name: str, more: str, colour: Colour) -> None:
-        """What is written at a box."""
-        self.words.append((_around(corners), name, more, colour))
+    def caption(self, corners: Points, name: str, more: str, colour: Colour, noted: bool = True) -> None:
+        """What is written at a box; where that has no place, its name above the picture if it is to be noted."""
+        self.words.append((_around(corners), name, more, colour, noted))
 
     def finished(self, notes: Sequence[Note] = ()) -> Pixels:
         """With the captions of boxes, and notes in a strip above: there are also the names of captions that would
@@ -95,12 +98,14 @@ class Canvas:
         draw = ImageDraw.Draw(picture)
         taken: list[Rectangle] = []
         missing: dict[str, Colour] = {}
-        for box, name, more, colour in self.words:
+        boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
+        for number, (box, name, more, colour, noted) in enumerate(self.words):
             text = _shortened(f"{name} {more}")
             left, top, right, bottom = draw.textbbox((0, 0), text, font=_font(self.letters))
-            place = self._place(box, right - left + 6, bottom - top + 6, taken)
+            size = right - left + 6, bottom - top + 6
+            place = self._place(box, *size, taken, boxes) if number < MOST_CAPTIONS else None
             if place is None:
-                missing[name] = colour
+                missing |= {name: colour} if noted else {}
                 continue
             taken.append(place)
             draw.rectangle(place, fill=colour)
@@ -110,10 +115,11 @@ class Canvas:
         legend = [(name, colour) for name, colour in missing.items() if name not in known]
         return self._with_notes(np.asarray(picture, np.uint8), [*notes, *legend])
 
-    def _place(self, box: Rectangle, width: float, height: float, taken: Sequence[Rectangle]) -> Rectangle | None:
+    def _place(
+        self, box: Rectangle, width: float, height: float, taken: Sequence[Rectangle], boxes: Points
+    ) -> Rectangle | None:
         """Where a caption can stand: above its box, below it, or in it where it is large enough for that."""
         tall, wide = self.pixels.shape[:2]
-        boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
         sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         others = (boxes[:, :2] > box[:2]).any(axis=1) | (boxes[:, 2:] < box[2:]).any(axis=1)  # none that holds it
         left = min(max(0.0, box[0] - self.weight), wide - width)

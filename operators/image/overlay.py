@@ -12,7 +12,7 @@ from pydantic import Field
 
 from swath.operators.core.base import PIXELS, TO_SOURCE, Artifact, Item, ItemOperator, Matrix, Pixels
 from swath.operators.core.geometry import map_points, resized, scaling
-from swath.operators.image.colours import by_name
+from swath.operators.image.colours import Colour, by_name
 from swath.operators.image.drawing import Canvas, Note
 from swath.operators.image.outlines import rings_of
 from swath.schemas.columns import Column
@@ -28,8 +28,11 @@ MOST_NOTES = 12
 CLASSES, THINGS = "class_map", "instances"
 SAID = ("kind", "document_type", "quality_verdict", "quality_reasons")
 """What single values say of a picture."""
-LAYERS = ((INSTANCES,), (REGIONS,), (LINES,), (DETECTIONS,), (CODES, FIELDS), (LABELS, SEGMENTS))
-"""Types of columns that are drawn when none are named, what comes last on top."""
+LAYERS = ((INSTANCES,), (REGIONS,), (LINES,), (DETECTIONS,), (CODES, FIELDS), (), (LABELS, SEGMENTS))
+"""Types of columns that are drawn when none are named, what comes last on top; the values above in the gap."""
+VERDICTS: dict[str, Colour] = {"good": by_name("vegetation"), "poor": (230, 25, 75)}
+DOUBTFUL = 0.6
+"""Confidence below which a word that was read is shown as it was read."""
 PLAIN = ("cell", "line")
 """Kinds of which there are many: drawn thin, and without words."""
 
@@ -96,7 +99,7 @@ def _layer(column: Column) -> int | None:
     if not column.stored:
         return 0 if f"_{column.name}".endswith(f"_{CLASSES}") else None
     if any(f"_{column.name}".endswith(f"_{name}") for name in SAID):
-        return len(LAYERS) + 1
+        return LAYERS.index(()) + 1
     return next((layer for layer, types in enumerate(LAYERS, start=1) if column.type in types), None)
 
 
@@ -108,7 +111,7 @@ def _draw(canvas: Canvas, name: str, value: Any, from_source: Matrix, item_id: s
         _draw_classes(canvas, value)
         return []
     if not isinstance(value, list):
-        return [(f"{name}: {_written(value)}", None)]
+        return [(f"{name}: {_written(value)}", VERDICTS.get(value) if isinstance(value, str) else None)]
     if not all(isinstance(one, dict) for one in value):
         return [(f"{name}: {', '.join(map(_written, value)) or 'none'}", None)]
     notes: list[Note] = []
@@ -116,6 +119,7 @@ def _draw(canvas: Canvas, name: str, value: Any, from_source: Matrix, item_id: s
         if "box" in one:
             if one.get("item_id") in (None, item_id) and one["box"]:
                 _draw_thing(canvas, one, from_source)
+                _draw_doubtful(canvas, one.get("words") or [], from_source)
         elif "fraction" in one:
             notes.append((f"{one['label']} {100 * one['fraction']:.1f} %", by_name(one["label"])))
         elif "score" in one:
@@ -126,8 +130,7 @@ def _draw(canvas: Canvas, name: str, value: Any, from_source: Matrix, item_id: s
 def _draw_thing(canvas: Canvas, thing: dict[str, Any], from_source: Matrix) -> None:
     kind = next((str(thing[name]) for name in NAMES if thing.get(name) is not None), "line")
     colour = by_name("field" if "failed_checks" in thing else kind)
-    x_min, y_min, x_max, y_max = (thing["box"][side] for side in ("x_min", "y_min", "x_max", "y_max"))
-    corners = map_points(from_source, [(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max)])
+    corners = map_points(from_source, _corners(thing["box"]))
     rings = [map_points(from_source, ring) for ring in rings_of(thing.get("outline") or "")]
     score = thing.get("score", thing.get("confidence"))
     if rings:
@@ -140,12 +143,27 @@ def _draw_thing(canvas: Canvas, thing: dict[str, Any], from_source: Matrix) -> N
     canvas.caption(corners, kind, " ".join(str(one) for one in more if one), colour)
 
 
+def _draw_doubtful(canvas: Canvas, words: list[dict[str, Any]], from_source: Matrix) -> None:
+    """Words that were hardly read, with what was read."""
+    for word in words:
+        if word["confidence"] is not None and word["confidence"] < DOUBTFUL and word["box"]:
+            corners = map_points(from_source, _corners(word["box"]))
+            canvas.box(corners, VERDICTS["poor"], thin=True)
+            canvas.caption(corners, word["text"], f"{word['confidence']:.2f}", VERDICTS["poor"], noted=False)
+
+
 def _draw_classes(canvas: Canvas, class_map: dict[str, Any]) -> None:
     height, width = canvas.pixels.shape[:2]
     classes = cv2.resize(class_map["classes"], (width, height), interpolation=cv2.INTER_NEAREST)
     for index, colour in enumerate(class_map["colours"]):
         if colour != (0, 0, 0):
             canvas.area(classes == index, colour, TINT)
+
+
+def _corners(box: dict[str, float]) -> list[tuple[float, float]]:
+    """Clockwise from the upper left."""
+    x_min, y_min, x_max, y_max = (box[side] for side in ("x_min", "y_min", "x_max", "y_max"))
+    return [(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max)]
 
 
 def _written(value: Any) -> str:

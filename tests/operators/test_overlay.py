@@ -128,7 +128,7 @@ def test_left_to_itself_it_draws_whatever_earlier_steps_found() -> None:
         Step(op="overlay", name="verdict", config={"draw": ["quality_verdict"]}),
     ]
     *_, every, verdict = bind(Pipeline(name="p", steps=steps)).steps
-    shown = ("class_map", "instances", "plants_detections", "class_areas", "quality_verdict", "quality_reasons")
+    shown = ("class_map", "instances", "plants_detections", "quality_verdict", "quality_reasons", "class_areas")
     assert (every.operator.draw, verdict.operator.draw) == (shown, ("quality_verdict",))
     bare = bind(Pipeline(name="p", steps=[Step(op="decode"), Step(op="overlay")])).steps[-1]
     assert (bare.operator.draw, bare.fingerprint == every.fingerprint) == ((), False)
