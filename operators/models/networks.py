@@ -188,7 +188,9 @@ def _fitting(images: Array, shape: Sequence[Any], name: str) -> Array:
         return images
     wanted = " x ".join(str(one) if _is_size(one) else "any" for one in shape[1:])
     given = " x ".join(map(str, images.shape[1:]))
-    raise ModelError(f"model {name!r} takes pictures of {wanted} and is given {given}; export it for RGB of that size")
+    colours = 3 in shape[1:] or not all(map(_is_size, shape[1:]))
+    remedy = "set `size`, or `tile`, to what it takes" if colours else "export it for RGB, which has 3"
+    raise ModelError(f"model {name!r} takes pictures of {wanted} and is given {given}; {remedy}")
 
 
 def _is_size(axis: Any) -> bool:

@@ -18,9 +18,8 @@ def tried(model: str, given: str, run: Callable[[], T]) -> T:
     except SwathError:
         raise
     except Reject as reject:
-        reason = reject.message
+        raise ModelError(f"model {model!r} fails on {given}: {reject.message}; it is of no use") from reject
     except Exception as error:  # those of the backends share no base but this
         reason = " ".join(str(error).split())[-300:]  # they say where in their own code first
-    raise ModelError(
-        f"model {model!r} fails on {given}: {reason}; export it for RGB pictures, (N, 3, H, W), of that size"
-    )
+        remedy = "export it for RGB pictures, (N, 3, H, W), of that size"
+        raise ModelError(f"model {model!r} fails on {given}: {reason}; {remedy}") from error

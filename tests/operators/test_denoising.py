@@ -153,8 +153,12 @@ def test_a_model_that_cannot_be_it_is_refused_before_the_run(tmp_path: Path) -> 
         Denoise(model=model, backend="onnxruntime").check()
     grey = tmp_path / "grey.onnx"
     torch.onnx.export(torch.nn.Conv2d(1, 1, 1), (torch.zeros(1, 1, 64, 64),), grey, dynamo=False)
-    with pytest.raises(ModelError, match=r"fails on a noisy tile of 64 pixels: .+; export it for RGB pictures"):
+    with pytest.raises(ModelError, match="takes pictures of 1 x 64 x 64 and is given 3 x 64 x 64; export it for RGB"):
         Denoise(model=str(grey), tile=64, halo=2).check()
+    fixed = tmp_path / "fixed.onnx"
+    torch.onnx.export(torch.nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 64, 64),), fixed, dynamo=False)
+    with pytest.raises(ModelError, match="is given 3 x 128 x 128; set `size`, or `tile`"):
+        Denoise(model=str(fixed), tile=128, halo=2).check()
 
 
 def test_a_denoiser_of_somebody_else_is_told_nothing(tmp_path: Path) -> None:
