@@ -15,7 +15,10 @@ SAME_SHAPE = 0.02
 
 OFF_CENTRE = 0.1
 """By how much of itself a calibrated centre may be off the middle of the picture."""
+FORMATS = (1.0, 4 / 3, 3 / 2, 16 / 9)
 CROPPED = "a part of the picture that the camera recorded"
+
+TURNED = "turned since the camera recorded it"
 
 
 class Interior(NamedTuple):
@@ -42,16 +45,20 @@ def interior(item: Item, inputs: tuple[Column, ...]) -> Interior | str:
     center = (width / 2, height / 2)
     if calibrated and center_x and center_y:
         # The calibration is of the whole picture, the middle of which its centre is but for a few per cent.
-        scale = width / (2 * center_x)
-        if abs(height / (2 * center_y) / scale - 1) > OFF_CENTRE:
-            return CROPPED
+        whole = (2 * center_x, 2 * center_y)
+        scale = _scale((width, height), whole, OFF_CENTRE)
+        if isinstance(scale, str):
+            if _other_format((width, height), whole):
+                return Interior(calibrated, *center, "calibration")
+            return scale
         scale = 1.0 if abs(scale - 1) < OFF_CENTRE else scale
         return Interior(calibrated * scale, center_x * scale, center_y * scale, "calibration")
     shrunk = 1.0
     if recorded_width and recorded_height:
-        shrunk = width / recorded_width
-        if abs(height / recorded_height / shrunk - 1) > SAME_SHAPE:
-            return CROPPED
+        scale = _scale((width, height), (recorded_width, recorded_height), SAME_SHAPE)
+        if isinstance(scale, str):
+            return scale
+        shrunk = scale
     millimetres = perspective_mm or focal_mm
     if per_mm and millimetres:
         return Interior(millimetres * per_mm * shrunk, *center, "sensor")
@@ -61,6 +68,21 @@ def interior(item: Item, inputs: tuple[Column, ...]) -> Interior | str:
             return "no sensor has the shape of the picture"
         return Interior(film_mm / FILM_DIAGONAL * diagonal, *center, "35 mm equivalent")
     return "focal length unknown"
+
+
+def _scale(size: tuple[float, float], whole: tuple[float, float], tolerance: float) -> float | str:
+    """How large a picture is beside the whole that the camera recorded; the reason where it is another picture."""
+    across, down = size[0] / whole[0], size[1] / whole[1]
+    if abs(down / across - 1) <= tolerance:
+        return across
+    return TURNED if abs(size[0] * whole[0] / (size[1] * whole[1]) - 1) <= tolerance else CROPPED
+
+
+def _other_format(size: tuple[float, float], whole: tuple[float, float]) -> bool:
+    """Whether a camera that was set to another format left out what is above and below, or left and right."""
+    ratio = max(size) / min(size)
+    sides = sorted(one / other for one, other in zip(size, whole, strict=True))
+    return abs(sides[1] - 1) < OFF_CENTRE / 2 and any(abs(ratio / known - 1) < 0.01 for known in FORMATS)
 
 
 def sensor_diagonal(width: float, height: float, crop_factor: float | None) -> float | None:

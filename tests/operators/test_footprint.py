@@ -157,6 +157,7 @@ def test_it_is_as_large_and_as_north_everywhere(place: tuple[float, float]) -> N
             exif(**MM, ExifImageWidth=400, ExifImageHeight=300),
             "a part of the picture that the camera recorded",
         ),
+        (gimbal(), exif(**MM, ExifImageWidth=100, ExifImageHeight=200), "turned since the camera recorded it"),
         (b"", None, "focal length unknown"),
     ],
 )
@@ -224,10 +225,13 @@ def test_configured_heights_are_no_assumption() -> None:
 def test_calibration_follows_a_picture_that_was_resized() -> None:
     calibrated = {"CalibratedFocalLength": "400", "CalibratedOpticalCenterX": "410", "CalibratedOpticalCenterY": "196"}
     xmp = packet(DJI | {f"drone-dji:{name}": value for name, value in calibrated.items()})
-    whole, half, part = (read(photo(xmp, exif(), size=size)) for size in ((800, 400), (400, 200), (400, 400)))
+    whole, half, part, wide = (
+        read(photo(xmp, exif(), size=size)) for size in ((800, 400), (400, 200), (400, 350), (711, 400))
+    )
     assert (whole["focal_length_px"], whole["focal_length_from"]) == (400, "calibration")
     assert half["focal_length_px"] == pytest.approx(200, rel=0.03)
     assert (part["focal_length_px"], part["footprint_note"]) == (None, "a part of the picture that the camera recorded")
+    assert wide["focal_length_px"] == 400, "the camera was set to 16:9"
 
 
 def test_sensor_follows_a_picture_that_was_resized() -> None:
