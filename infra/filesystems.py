@@ -80,14 +80,19 @@ def pieces(uri: str) -> Iterator[bytes]:
 def first_range(uri: str, size: int) -> tuple[bytes, int, str | None]:
     """The first bytes of an object elsewhere than on local disk, the size of all of it, and its version."""
     if scheme_of(uri) == "s3":
+        from obstore.exceptions import BaseError
+
         bucket, key = split_bucket(uri)
         with _plain_errors(), suppress(ValueError):  # such as `a//b`, which is no path to obstore
             store = _objects(bucket, environment(), os.getpid())
-            meta = store.head(key)
-            if not meta["size"]:  # of which no range can be asked
-                return b"", 0, meta["e_tag"]
-            found = store.get(key, options={"range": (0, min(size, meta["size"])), "if_match": meta["e_tag"]})
-            return bytes(found.bytes()), meta["size"], meta["e_tag"]
+            try:
+                found = store.get(key, options={"range": (0, size)})
+            except BaseError:
+                meta = store.head(key)
+                if meta["size"]:
+                    raise
+                return b"", 0, meta["e_tag"]  # of which no range can be asked
+            return bytes(found.bytes()), found.meta["size"], found.meta["e_tag"]
     client, path = fsspec(uri)
     whole = int(client.info(path)["size"])
     return bytes(client.cat_file(path, start=0, end=min(size, whole))) if whole else b"", whole, None

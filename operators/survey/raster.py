@@ -9,7 +9,17 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from swath.operators.core.base import BANDS, GEOREF, OPEN, SKIPPED, SURROUNDINGS, Item, Reject, Transform
+from swath.operators.core.base import (
+    BANDS,
+    GEOREF,
+    OPEN,
+    SKIPPED,
+    SURROUNDINGS,
+    Item,
+    Reject,
+    Resources,
+    Transform,
+)
 from swath.operators.core.geometry import cropping
 from swath.operators.core.ground import Georef
 from swath.operators.image.codec_color import check_size
@@ -31,6 +41,7 @@ class ReadRaster(Transform):
     """
 
     version: ClassVar[int] = 1
+    resources: Resources = Resources(memory_bytes=256 << 20)
 
     bands: Literal["auto"] | tuple[str, ...] = "auto"
     """The roles of a file's bands in their order, such as [red, green, blue, nir]; of an object of several files,

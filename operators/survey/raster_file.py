@@ -90,9 +90,16 @@ class RasterFile:
         self.file.close()
 
     def _check(self) -> None:
-        kinds = {np.dtype(name).kind for name in self.dataset.dtypes if not name.startswith("complex_int")}
-        if "c" in kinds or any(name.startswith("complex") for name in self.dataset.dtypes):
+        if any(name.startswith("complex") for name in self.dataset.dtypes):
             raise Reject(Reason.UNSUPPORTED, f"{self.name} has complex samples ({self.dataset.dtypes[0]})")
+        height, width = self.dataset.block_shapes[0]
+        size = height * width * self.dataset.count * np.dtype(self.dataset.dtypes[0]).itemsize
+        if size > MAX_BLOCK_BYTES:
+            raise Reject(
+                Reason.TOO_LARGE,
+                f"{self.name} has {self.width} x {self.height} pixels in blocks of {width} x {height}, {size:,} bytes "
+                f"each, at most {MAX_BLOCK_BYTES:,} are allowed; write it with tiles (gdal_translate -of COG)",
+            )
 
     @property
     def width(self) -> int:
@@ -147,13 +154,20 @@ class RasterFile:
     def is_empty(self, window: Window) -> bool:
         """Whether the file says that it holds nothing of a window; without reading any of it. Raises Reject
         (truncated) where blocks of it lie beyond the end of the file."""
-        sizes = [size for _, _, _, size in self._blocks(window)]
-        return bool(sizes) and not any(sizes)
+        blocks = self._blocks(window)
+        return bool(blocks) and not any(blocks.values())
 
     def read(self, bands: Sequence[int], window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """(C, H, W) samples and (H, W) validity. Raises Reject naming the block that cannot be read."""
+        """(C, H, W) samples and (H, W) validity; what lies in blocks that were never written is not valid. Raises
+        Reject naming the block that cannot be read."""
+        blocks = self._blocks(window)
         with self._reading(f"window {tuple(window)}", window):
-            return self._masked(bands, window=_rio(window))
+            values, valid = self._masked(bands, window=_rio(window))
+        height, width = self.dataset.block_shapes[0]
+        for column, row in [place for place, size in blocks.items() if not size]:
+            left, top = column * width - window.x, row * height - window.y
+            valid[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)] = False
+        return values, valid
 
     def _masked(self, bands: Sequence[int], **part: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Samples, and False where a mask or alpha says so, and where every band is nodata or NaN."""
@@ -224,21 +238,21 @@ class RasterFile:
             np.concatenate([valid.ravel() for _, valid in read]),
         )
 
-    def _blocks(self, window: Window) -> list[tuple[int, int, int, int]]:
-        """Column, row, offset and size in the file of each block that a window touches; none where the format does
-        not tell. Raises Reject."""
+    def _blocks(self, window: Window) -> dict[tuple[int, int], int]:
+        """Column and row of each block that a window touches, and how many bytes it has in the file; none where the
+        format does not tell. Raises Reject (truncated) where one lies beyond the end of the file."""
         if self.dataset.driver != "GTiff":
-            return []
+            return {}
         height, width = self.dataset.block_shapes[0]
         separate = self.dataset.interleaving is not None and self.dataset.interleaving.name == "band"
-        found = []
+        found: dict[tuple[int, int], int] = {}
         for band in self.bands if separate else (1,):
             for row in range(window.y // height, (window.y + window.height - 1) // height + 1):
                 for column in range(window.x // width, (window.x + window.width - 1) // width + 1):
                     place = f"{column}_{row}"
                     size = int(self.dataset.get_tag_item(f"BLOCK_SIZE_{place}", "TIFF", bidx=band) or 0)
                     offset = int(self.dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=band) or 0)
-                    found.append((column, row, offset, size))
+                    found[column, row] = found.get((column, row), 0) + size
                     if size and offset + size > self.size:
                         raise Reject(
                             Reason.TRUNCATED,
@@ -298,6 +312,8 @@ NAME = "raster"
 SAMPLED_WHOLE = 2048 * 2048
 """Pixels of what is read as a whole for a sample."""
 SAMPLE_SIDE = 512
+MAX_BLOCK_BYTES = 512 << 20
+"""Of a block of all bands, decoded: a small file may claim any."""
 
 
 @contextmanager
