@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,11 @@ def light_of(samples: npt.NDArray[Any], bits: int, tags: Tags) -> Light | str:
     """
     for known, light in _CAMERAS:
         if known(tags):
-            return light(samples.astype(np.float32), bits, tags)
+            with np.errstate(all="ignore"):
+                found = light(samples.astype(np.float32), bits, tags)
+            if isinstance(found, Light) and not np.isfinite(found.signal).all():
+                return "with what its header says, some values would be no numbers"
+            return found
     return "its tags are of no camera whose calibration is published (MicaSense, Parrot Sequoia, DJI multispectral)"
 
 
@@ -75,11 +80,19 @@ def _horizontal_irradiance(tags: Tags) -> tuple[float | None, str | None]:
     level = tags.number("dls:HorizontalIrradiance", "camera:HorizontalIrradiance")
     scale = tags.number("dls:IrradianceScaleToSIUnits", "camera:IrradianceScaleToSIUnits")
     if level:  # a DLS 2; without the scale its unit is 0.01 W/m2/nm
-        return level * (0.01 if scale is None else scale), None
+        note = "the camera's firmware is one of those that miscalculated the irradiance of level ground"
+        return level * (0.01 if scale is None else scale), note if _miscalculates(tags) else None
     tilted = tags.number("camera:Irradiance", "dls:SpectralIrradiance", "camera:SpectralIrradiance")
     if tilted and tilted > 0:
         return tilted * (scale or 1.0), "irradiance as the sun sensor held it, not of level ground"
     return None, "no irradiance of a sun sensor"
+
+
+def _miscalculates(tags: Tags) -> bool:
+    """Whether it is firmware before RedEdge 5.1.7 or Altum 1.2.3; source: micasense/imageprocessing, metadata.py."""
+    good = {"altum": (1, 2, 3), "rededge": (5, 1, 7), "rededge-m": (5, 1, 7)}.get(tags.exif_text(Base.Model).lower())
+    said = re.match(r"v?(\d+)\.(\d+)\.(\d+)", tags.exif_text(Base.Software))
+    return bool(good and said and tuple(map(int, said.groups())) < good)
 
 
 def _sequoia(samples: Plane, bits: int, tags: Tags) -> Light | str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -15,21 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from swath.operators.core.base import BANDS, OPEN, Item, Reject, Transform
 from swath.operators.core.ground import Bands
 from swath.operators.survey import calibration
-from swath.operators.survey.align import Plane, Residual, edges, registration, residual
-from swath.operators.survey.calibration import Light, light_of, reflectance_by_panel, reflectance_by_sun
+from swath.operators.survey.calibration import Light, Plane, light_of, reflectance_by_panel, reflectance_by_sun
 from swath.operators.survey.capture_files import Band, Photo, read_band, read_capture
 from swath.operators.survey.capture_picture import rendered
-from swath.operators.survey.lens import Lens, lens_of, maps, unknown
+from swath.operators.survey.laying import MODEL, NONE, REFERENCE, REGISTRATION, Laid, laid_over, reference_of
+from swath.operators.survey.lens import lens_of
 from swath.schemas.columns import Column, list_of
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.items import MANIFEST, Reason
 
 THERMAL = ("thermal", "thermal2")
-MODEL, REGISTRATION, REFERENCE = "camera model", "registration", "reference"
 ALIGNED = list_of(
     Column("role", pa.string(), "What the band is: green, nir ..."),
     Column("wavelength_nm", pa.float32(), "Middle of its range, by the camera", "nanometres"),
-    Column("method", pa.string(), f"How it came to the reference band: {REFERENCE}, {MODEL}, {REGISTRATION}, or both"),
+    Column("method", pa.string(), f"How it came to the {REFERENCE}: by {MODEL}, {REGISTRATION}, both or {NONE}"),
     Column("residual_px", pa.float32(), "Median shift of patches that is left; null where too few tell", "pixels"),
     Column("patches", pa.int32(), "Patches of which a shift could be measured", "patches"),
 )
@@ -49,18 +47,6 @@ class Panel(BaseModel):
 
     def of(self, role: str) -> float | None:
         return self.reflectance if isinstance(self.reflectance, float) else self.reflectance.get(role)
-
-
-@dataclass(frozen=True)
-class Laid:
-    """A band that was laid over the reference."""
-
-    plane: npt.NDArray[Any]
-    valid: npt.NDArray[np.bool_]
-    method: str
-    residual: Residual | None
-    failed: str | None = None
-    """Why it does not lie where it should, or nobody can say."""
 
 
 class ReadCapture(Transform):
@@ -236,60 +222,18 @@ class ReadCapture(Transform):
 
     def _aligned(self, bands: Sequence[Band], planes: Sequence[npt.NDArray[Any]]) -> list[Laid]:
         at = next((at for at, band in enumerate(bands) if band.role == (self.reference or "green")), 0)
-        shape = planes[at].shape
         known = [None if self.align == "registration" else lens_of(band.tags) for band in bands]
-        base = known[at] or Lens(np.eye(3), np.eye(3))
-        plane, valid = _laid(planes[at], base, base, shape)
-        outline = edges(plane, valid) if len(bands) > 1 else plane
+        reference = reference_of(planes[at], known[at])
         laid = []
         for place, band in enumerate(bands):
-            if place == at:
-                laid.append(Laid(plane, valid, REFERENCE, None))
-                continue
             lens = known[place] if known[at] is not None else None
-            laid.append(self._over(outline, band, planes[place], lens, base, shape))
+            register = self.align != "model" and (band.role not in THERMAL or lens is None)
+            laid.append(
+                reference.laid
+                if place == at
+                else laid_over(reference, planes[place], lens, self.good_px, self.max_residual_px, register)
+            )
         return laid
-
-    def _over(
-        self,
-        outline: Plane,
-        band: Band,
-        samples: npt.NDArray[Any],
-        known: Lens | None,
-        base: Lens,
-        shape: tuple[int, ...],
-    ) -> Laid:
-        """One band over the reference."""
-        lens = known or unknown(samples.shape, base, shape)
-        plane, valid = _laid(samples, lens, base, shape)
-        outlines = edges(plane, valid)
-        left, method = residual(outline, outlines), MODEL if known else ""
-        refine = self.align != "model" and band.role not in THERMAL
-        if refine and (known is None or left is None or left.pixels > self.good_px):
-            correction = registration(outline, outlines)
-            if correction is not None:
-                better, inside = _laid(samples, lens, base, shape, correction)
-                again = residual(outline, edges(better, inside))
-                if again is not None and (left is None or again.pixels < left.pixels):
-                    plane, valid, left = better, inside, again
-                    method = f"{MODEL}, {REGISTRATION}" if known else REGISTRATION
-        failed = None
-        if left is not None and left.pixels > self.max_residual_px:
-            failed = f"lies {left.pixels:.1f} pixels from where it should"
-        elif left is None and known is None:
-            failed = "has no camera model, and too little in common with the reference to be registered"
-        return Laid(plane, valid, method or "none", left, failed)
-
-
-def _laid(
-    samples: npt.NDArray[Any], lens: Lens, base: Lens, shape: tuple[int, ...], correction: Any = None
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """A band in the pixels of the reference, and where it has any."""
-    x, y = maps(lens, base, shape, correction)
-    height, width = samples.shape
-    valid = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
-    usable = samples if samples.dtype in (np.uint8, np.uint16, np.float32) else samples.astype(np.float32)
-    return cv2.remap(usable, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), valid
 
 
 def _common(planes: Sequence[npt.NDArray[Any]]) -> np.dtype[Any]:

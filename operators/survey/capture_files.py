@@ -17,6 +17,8 @@ from swath.operators.survey.tags import Tags
 from swath.schemas.items import Reason
 
 Opener = Callable[[str], BinaryIO]
+LARGEST = 512 << 20
+"""Bytes of a file that are read."""
 IMAGE = "image"
 """The role of a file that is an object of its own."""
 
@@ -108,6 +110,11 @@ def _picture(asset: Mapping[str, Any], opener: Opener, max_pixels: int) -> list[
 def _content(uri: str, opener: Opener) -> bytes:
     try:
         with opener(uri) as file:
+            size = file.seek(0, 2)
+            if size > LARGEST:
+                name = posixpath.basename(uri)
+                raise Reject(Reason.TOO_LARGE, f"{name}: has {size:,} bytes; at most {LARGEST:,} are read of a capture")
+            file.seek(0)
             content = file.read()
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise Reject(Reason.NOT_FOUND, f"{posixpath.basename(uri)}: {type(error).__name__}") from None

@@ -50,6 +50,11 @@ class Tags:
                     return sum(numbers) / len(numbers)
         return None
 
+    def exif_text(self, tag: int) -> str:
+        """The text of a tag; empty where it has none."""
+        value = next(iter(self._main.values(tag)), "")
+        return value.partition("\0")[0].strip()[:200] if isinstance(value, str) else ""
+
     @property
     def wavelength(self) -> float | None:
         """Nanometres of the middle of the band."""

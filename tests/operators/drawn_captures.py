@@ -162,8 +162,11 @@ GREEN = RIG[1]
 BLACK_LEVEL = 50714
 
 
-def micasense(folder: Path, number: int = 0, rig: bool = True, sun: bool = True) -> list[Path]:
-    """IMG_0000_1.tif to _5.tif; without the `rig`'s geometry, or without the `sun` sensor, if wanted."""
+def micasense(
+    folder: Path, number: int = 0, rig: bool = True, sun: bool = True, claimed: Mapping[str, str] | None = None
+) -> list[Path]:
+    """IMG_0000_1.tif to _5.tif; without the `rig`'s geometry, or without the `sun` sensor, if wanted; with other
+    RigRelatives `claimed` for a role than are true."""
     paths = []
     for index, camera in enumerate(RIG, 1):
         irradiance, exposure, gain, a1, a2, a3 = 1.2 + 0.1 * index, 0.0008, 2.0, 8e-4, 1e-7, 2e-5
@@ -183,6 +186,8 @@ def micasense(folder: Path, number: int = 0, rig: bool = True, sun: bool = True)
             "Camera:VignettingPolynomial": ",".join(map(str, polynomial)),
             **(camera.rig_tags() if rig else {}),
         }
+        if camera.role in (claimed or {}):
+            tags["Camera:RigRelatives"] = (claimed or {})[camera.role]
         if sun:
             tags |= {"DLS:HorizontalIrradiance": f"{irradiance * 100}", "DLS:IrradianceScaleToSIUnits": "0.01"}
         exif = {Base.ExposureTime: exposure, Base.ISOSpeed: int(gain * 100), BLACK_LEVEL: (4800, 4800, 4800, 4800)}

@@ -18,7 +18,7 @@ from swath.operators.core.geometry import map_points
 from swath.operators.core.ground import Bands
 from swath.operators.survey.align import edges, registration, residual
 from swath.operators.survey.capture import Panel, ReadCapture
-from swath.operators.survey.lens import lens_of, maps
+from swath.operators.survey.lens import Lens, lens_of, maps
 from swath.operators.survey.tags import Tags
 from swath.schemas.errors import ConfigurationError
 
@@ -79,6 +79,28 @@ def test_where_a_point_of_the_reference_is_seen_by_another_camera(tmp_path: Path
         across, down = maps(lens, lenses[1], (drawn.HEIGHT, drawn.WIDTH))
         found = np.column_stack([across[y, x].ravel(), down[y, x].ravel()])
         np.testing.assert_allclose(found, drawn.from_reference(camera, drawn.GREEN, points), atol=0.02)
+
+
+def test_a_camera_model_that_is_off_is_corrected_by_registration(tmp_path: Path) -> None:
+    paths = drawn.micasense(tmp_path, claimed={"nir": "1.2,-0.4,1.5"})
+    far = read("micasense", paths, bands=("green", "nir"), align="model", misaligned="flag")
+    assert far["band_residual_px"] is None or far["band_residual_px"] > 1.5
+    found = read("micasense", paths, bands=("green", "nir"))
+    assert found["capture_bands"][1]["method"] == "camera model, registration"
+    assert found["band_residual_px"] < 0.5
+    assert relative_error(found["bands"], "nir") < 0.02
+
+
+def test_a_fisheye_without_distortion_is_equidistant() -> None:
+    focal = 400.0
+    matrix = np.array([[focal, 0, 190], [0, focal, 140], [0, 0, 1.0]])
+    affine = (focal * np.pi / 2, 0.0, 0.0, focal * np.pi / 2)
+    lens = Lens(matrix, np.eye(3), fisheye=(0.0, 1.0, 0.0, 0.0, *affine))
+    rays = np.array([[0.3, -0.2, 1.0], [-0.5, 0.4, 1.0], [0.0, 0.6, 1.0]])
+    pixels = (rays @ matrix.T)[:, :2].astype(np.float32)
+    angle = np.arctan(np.hypot(rays[:, 0], rays[:, 1]))
+    expected = focal * (angle / np.hypot(rays[:, 0], rays[:, 1]))[:, None] * rays[:, :2] + (190, 140)
+    np.testing.assert_allclose(np.column_stack(lens.seen(*pixels.T)), expected, atol=1e-3)
 
 
 def test_without_camera_models_bands_are_registered_and_the_residual_is_stated(tmp_path: Path) -> None:
