@@ -44,6 +44,7 @@ _CELL = (
     Column("partition", pa.string(), "What the rows are about: they are replaced together"),
     Column("bucket", pa.int32(), "Always 0: every table of the lake has the column", "position"),
 )
+_OBJECT = Column("object_id", pa.string(), "Object it is about; null where it is about several")
 _FIELDS = Column("fields", pa.string(), "File with the outlines of the zones")
 _ZONE = Column("zone", pa.int64(), "Position of the zone in its file, from 1", "position")
 _NAME = Column("name", pa.string(), "Name of the zone, as the file has it; null where it has none")
@@ -69,6 +70,7 @@ ZONES = (
     Column("counts", ZONE_COUNTS, "What was detected in it"),
     _GEOMETRY,
     _MADE,
+    _OBJECT,
     *_CELL,
 )
 """The columns of the table `zones`: one row a zone and date."""
@@ -86,6 +88,7 @@ CHANGES = (
     Column("before_date", pa.date32(), "Its day; null where it is not known"),
     Column("after_date", pa.date32(), "Its day; null where it is not known"),
     Column("source_uri", pa.string(), "Of a window: its raster in the earlier state"),
+    Column("item_id", pa.string(), "Of a window: the item in the earlier state"),
     Column("window", WINDOW, "Of a window: part of that raster"),
     Column("before_mean", pa.float64(), "Mean of the index before, where both states have a value", "index"),
     Column("after_mean", pa.float64(), "Mean of the index after, where both states have a value", "index"),
@@ -102,6 +105,7 @@ CHANGES = (
     Column("area_m2", pa.float64(), "Ground with a value in both states", "square metres"),
     Column("geometry", pa.binary(), "Outline of the window or zone; WKB, CRS84"),
     _MADE,
+    _OBJECT,
     *_CELL,
 )
 """The columns of the table `changes`: one row a window or zone of a comparison."""
@@ -129,7 +133,7 @@ class Derived:
     @property
     def shown(self) -> tuple[Column, ...]:
         """Without those that are the lake's own."""
-        return tuple(column for column in self.columns if column not in _CELL)
+        return tuple(column for column in self.columns if column not in (_OBJECT, *_CELL))
 
     def unnested(self, flat: Flat) -> tuple[tuple[Column, ...], str]:
         """Columns of a flat view, and its SQL over `{table}`."""

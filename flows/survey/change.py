@@ -23,6 +23,7 @@ from swath.flows.survey.rasters import opened
 from swath.flows.survey.significance import FEWEST, Differences, adjusted, robust_z
 from swath.operators.core.geometry import map_points
 from swath.schemas.errors import ConfigurationError, QueryError
+from swath.schemas.items import object_id
 
 TABLE = "changes"
 SHOWN = 20
@@ -178,6 +179,8 @@ class _Pair:
                 after = self._under(picture, raster.grid, span)
                 known = {
                     "source_uri": picture.source_uri,
+                    "item_id": picture.item_id,
+                    "object_id": object_id(picture.source_uri),
                     "window": picture.window,
                     "before_date": picture.day,
                     "after_date": self._day(picture),

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swath.flows.survey.kept_rasters import Array, Grid, KeptRaster, Span, inside, kept_raster
-from swath.flows.survey.outlines import Zone
+from swath.flows.survey.outlines import Zone, moved
 from swath.flows.survey.pictures import Picture
 from swath.operators.core.ground import WGS84
 
@@ -56,6 +56,8 @@ class Claims:
     zones: Sequence[Zone]
     _taken: dict[int, Any] = field(default_factory=dict)
     """By zone: shapely geometry in longitude and latitude."""
+    _moved: dict[tuple[int, str], Any] = field(default_factory=dict)
+    """Zones in the CRS of pictures."""
 
     def parts(self, pictures: Sequence[Picture], columns: Sequence[str]) -> Iterator[Part]:
         """Of pictures of one day, in their order; `columns` are those of kept pictures that are wanted."""
@@ -132,7 +134,10 @@ class Claims:
         self, raster: KeptRaster, picture: Picture, number: int, earlier: Sequence[dict[str, int]], column: str
     ) -> Layer | None:
         grid, zone = raster.grid, self.zones[number]
-        shape = grid.pixels_of(zone.shape, zone.crs)
+        key = number, str(grid.georef.crs)
+        if key not in self._moved:
+            self._moved[key] = moved(zone.shape, zone.crs, key[1])
+        shape = grid.pixels_of(self._moved[key], key[1])
         span = grid.span(shape)
         if span is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -13,6 +14,7 @@ from pydantic import Field
 from swath.operators.core.base import BANDS, GEOREF, PIXELS, TO_SOURCE, Item, ItemOperator, Pixels
 from swath.operators.core.geometry import scaling, shrunk, source_area
 from swath.operators.survey.grid import WINDOW, ground_area, valid_pixels
+from swath.operators.survey.roles import SPECTRAL
 from swath.schemas.columns import Column
 from swath.schemas.types import SEGMENTS
 
@@ -27,7 +29,8 @@ class Vegetation(ItemOperator):
     """Cover and mean greenness from plain RGB; bare numbers, no model.
 
     For cameras that see red, green and blue: in one modified for near infrared the figures mean nothing. Pixels
-    without data do not count; a picture that has no others has no figures.
+    without data do not count. There are no figures where there are no others, or where the picture is known to show
+    other bands than red, green and blue.
     """
 
     version: ClassVar[int] = 2
@@ -60,6 +63,8 @@ class Vegetation(ItemOperator):
         return self.side
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
+        if item["bands"] is not None and _false_colours(item["bands"].roles):
+            return {"exg_mean": None, "vari_mean": None, "vegetation_fraction": None, "segments": []}
         whole, valid = item["pixels"], valid_pixels(item)
         exg, vari = indices(shrunk(whole, self.side))
         chosen = exg if self.index == "exg" else vari
@@ -89,6 +94,11 @@ class Vegetation(ItemOperator):
             return self.threshold
         low, high = self.bounds
         return min(max(otsu(index), low), high)
+
+
+def _false_colours(roles: Sequence[str]) -> bool:
+    """Whether a picture of these bands cannot be one of red, green and blue; bands without a known role may be."""
+    return not {"red", "green", "blue"} <= {*roles} and any(role in SPECTRAL for role in roles)
 
 
 def indices(pixels: Pixels) -> tuple[Index, Index]:

@@ -82,7 +82,9 @@ def test_of_a_raster_area_is_in_square_metres_and_pixels_without_data_do_not_cou
     assert again["vegetation_fraction"] == pytest.approx(found["vegetation_fraction"], abs=0.005)
     assert again["segments"][0]["area_m2"] == pytest.approx(segment["area_m2"], rel=0.005)
     nothing = cover(pixels, cropping(1000, 600), georef, Bands(bands.values, ~valid & False, bands.roles), window)
-    assert (nothing["vegetation_fraction"], nothing["segments"]) == (None, [])
+    infrared = cover(pixels, cropping(1000, 600), georef, Bands(bands.values, valid, ("nir", "red", "green")), window)
+    for found in (nothing, infrared):
+        assert (found["vegetation_fraction"], found["segments"]) == (None, [])
 
 
 def test_cover_is_the_same_at_a_bounded_scale():

@@ -11,6 +11,7 @@ from tests.flows.survey.dated import UTM, box, drawn, publish, write
 from swath.flows.ask.query import sql
 from swath.flows.survey.change import change, show
 from swath.flows.survey.significance import Differences, adjusted, robust_z
+from swath.flows.upkeep.forget import find
 from swath.operators.core.geometry import cropping
 from swath.operators.core.ground import Georef
 from swath.schemas.errors import ConfigurationError, QueryError
@@ -66,6 +67,14 @@ def test_against_the_scene_what_changed_everywhere_is_no_change(tmp_path):
     summary, rows = change(house, "fields", "ndvi", "2025-05-01", AFTER, against="scene")
     assert (summary.significant, rows[0]["window"]["x"]) == (1, 64)
     assert summary.reference == pytest.approx(0.1, abs=0.02)
+
+
+def test_what_was_compared_is_forgotten_with_its_object(tmp_path):
+    house = two_days(tmp_path)
+    change(house, "fields", "ndvi")
+    found = find(house, [BEFORE])
+    assert found.tables["changes"].rows == 9
+    assert (found.uris, len(found.items)) == ([BEFORE], 9)
 
 
 def test_a_state_on_another_grid_is_brought_to_the_earlier_ones(tmp_path):

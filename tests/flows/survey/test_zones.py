@@ -119,6 +119,17 @@ def test_without_rasters_the_means_of_items_are_averaged_by_ground_and_it_says_s
     assert row["seen_fraction"] == pytest.approx(1, abs=1e-3)
 
 
+def test_of_a_photo_the_pixels_lie_where_its_projection_puts_them(tmp_path):
+    tilted = Georef(UTM.crs, UTM.to_ground @ np.array([[1, 0.1, 0], [0, 1.2, 0], [0, 1e-3, 1]]), "terrain unknown")
+    house = publish(tmp_path / "house", {DAY: drawn(half_green())}, size=160, georefs={DAY: tilted})
+    fields = write(tmp_path / "f.geojson", {"a": box(40, 100, 120, 140, tilted), "far": box(100, 0, 150, 40, tilted)})
+    _, (near, far) = zones(house, fields, "fields", cover=["ndvi>0.3"])
+    assert near["cover"][0]["fraction"] == pytest.approx(0.5, abs=0.02)
+    assert far["indices"][0]["mean"] == pytest.approx(0, abs=1e-6)
+    for row in (near, far):  # the same ground, though pixels differ in size
+        assert row["seen_m2"] == pytest.approx(row["area_m2"], rel=0.03)
+
+
 def test_outlines_are_read_from_every_format_in_any_crs_and_repaired(tmp_path):
     square = box(0, 0, 50, 50)
     crossed = shapely.Polygon([(15.0, 47.8), (15.001, 47.801), (15.001, 47.8), (15.0, 47.801)])
