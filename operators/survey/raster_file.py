@@ -66,6 +66,7 @@ class RasterFile:
             raise Reject(reason, f"{self.name} is no GeoTIFF or JPEG 2000 file" + (f", it is a {kind}" if kind else ""))
         self._driver = DRIVERS[kind]
         self._failures: list[Exception] = []
+        self._looked_up: tuple[Window | None, dict[tuple[int, int], int]] = None, {}
         self._stack = ExitStack()
         with self._reading("the header"):
             self.dataset: Any = self._stack.enter_context(self._open_anew())
@@ -243,6 +244,8 @@ class RasterFile:
         format does not tell. Raises Reject (truncated) where one lies beyond the end of the file."""
         if self.dataset.driver != "GTiff":
             return {}
+        if self._looked_up[0] == window:
+            return self._looked_up[1]
         height, width = self.dataset.block_shapes[0]
         separate = self.dataset.interleaving is not None and self.dataset.interleaving.name == "band"
         found: dict[tuple[int, int], int] = {}
@@ -258,6 +261,7 @@ class RasterFile:
                             Reason.TRUNCATED,
                             f"{self.name} ends at byte {self.size}, before block ({column}, {row}) of band {band} does",
                         )
+        self._looked_up = window, found
         return found
 
     @cached_property

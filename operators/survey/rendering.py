@@ -34,7 +34,7 @@ class Rendering:
         """(C, H, W) samples and (H, W) validity as (H, W, 3) uint8."""
         if self.colours is not None:
             index = values[self.channels[0]]
-            shown = self.colours[np.clip(index, 0, len(self.colours) - 1)]
+            shown = np.take(self.colours, index, axis=0, mode="clip")
         else:
             planes = [self._scaled(values[at]) for at in self.channels]
             shown = cv2.merge(planes * (3 // len(planes)))
