@@ -15,6 +15,7 @@ import pyarrow as pa
 from swath.flows.source.captures import RULES, Member
 from swath.flows.source.sorting import insert, rows_of, scratch_database
 from swath.infra.scratch import Scratch
+from swath.operators.survey.roles import METADATA
 from swath.schemas.errors import ConfigurationError
 
 IMAGE = "image"
@@ -80,6 +81,12 @@ def check_rule(rule: str | None) -> Rule | None:
     return of
 
 
+def is_metadata(rule: Rule | None, path: str) -> bool:
+    """Whether the rule takes a file for a text that tells of a scene's bands."""
+    member = rule(path) if rule else None
+    return member is not None and member.role == METADATA
+
+
 def objects_of(files: Iterable[File], rule: Rule | None) -> Iterator[Object]:
     """The objects, in the order of their first files' folders and keys; memory does not grow with their number.
 
@@ -97,6 +104,7 @@ def objects_of(files: Iterable[File], rule: Rule | None) -> Iterator[Object]:
 
 
 def _object(members: list[tuple[str, File]]) -> Object:
+    members.sort(key=lambda member: member[0] == METADATA)  # an object goes by the name of a picture
     roles, files = zip(*members, strict=True)
     etag = files[0].etag
     if len(members) > 1:

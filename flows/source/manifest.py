@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, chain, islice
 from typing import Any, Self
 from urllib.parse import quote
 
 import pyarrow as pa
 
-from swath.flows.source.grouping import IMAGE, File, Object, check_rule, objects_of
+from swath.flows.source.grouping import IMAGE, File, Object, check_rule, is_metadata, objects_of
 from swath.flows.source.lists import FileList, Named, may_hold_events, read_event_files, read_list
 from swath.flows.source.pages import PageCounter
 from swath.flows.source.partitions import partition_by as partition_function
@@ -117,7 +118,6 @@ def build_manifest(
     include, exclude = tuple(include), tuple(exclude)
     windows = pipeline.source.windows
     readable = RASTERS if windows else readable
-    selection = Selection((*pipeline.source.include, *include), (*pipeline.source.exclude, *exclude), readable)
     rule = check_rule(pipeline.source.group)
     source = storage.normalize(source)
     if storage.is_local(source):
@@ -130,6 +130,8 @@ def build_manifest(
             "them; give the folder or an inventory"
         )
     rule = items.rule if items else rule
+    globs = (*pipeline.source.include, *include), (*pipeline.source.exclude, *exclude)
+    selection = Selection(*globs, readable, partial(is_metadata, rule))
     given = storage.normalize(pipeline.source.root) if pipeline.source.root else None
     root = given or (named.root if named else source)
     partition = partition_function(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from pathspec import GitIgnoreSpec
 
@@ -19,13 +19,21 @@ class Selection:
     Globs mean what they mean in a .gitignore, whatever their case: `*` and `?` stay within one folder,
     `**` crosses folders, a glob without a slash is looked for in every folder, one with a slash stands
     below the source, and a folder's name means all that is in it. Without an include glob every file with
-    a readable extension is taken; with one, whatever it matches, readable or not.
+    a readable extension is taken; with one, whatever it matches, readable or not. What stands `beside` the pictures
+    and tells of them is taken unless it is excluded.
     """
 
-    def __init__(self, include: Iterable[str], exclude: Iterable[str], readable: Collection[str]) -> None:
+    def __init__(
+        self,
+        include: Iterable[str],
+        exclude: Iterable[str],
+        readable: Collection[str],
+        beside: Callable[[str], bool] = lambda path: False,
+    ) -> None:
         self._include = _globs(include)
         self._exclude = _globs(exclude)
         self._readable = frozenset(readable)
+        self._beside = beside
         self.listed = 0
         """How many files have been looked at."""
         self.left_aside: Counter[str] = Counter()
@@ -37,7 +45,7 @@ class Selection:
         name = path.lower()
         extension = extension_of(name)
         included = self._include.match_file(name) if self._include else extension in self._readable
-        if included and not (self._exclude and self._exclude.match_file(name)):
+        if (included or self._beside(path)) and not (self._exclude and self._exclude.match_file(name)):
             return True
         if extension not in self.left_aside and len(self.left_aside) >= EXTENSIONS_TOLD:
             extension = "other"

@@ -46,7 +46,7 @@ def roles(rule: str, *paths: str) -> list[list[str]]:
                 f"LC08_L2SP_140041_20130503_20190828_02_T1_{end}"
                 for end in ("SR_B2.TIF", "SR_B4.TIF", "SR_B5.TIF", "SR_B6.TIF", "ST_B10.TIF", "QA_PIXEL.TIF", "MTL.txt")
             ],
-            ["blue", "metadata", "nir", "qa", "red", "swir", "thermal"],
+            ["blue", "nir", "qa", "red", "swir", "thermal", "metadata"],
         ),
         (
             "landsat",

@@ -269,6 +269,18 @@ def test_files_with_one_key_in_one_folder_are_one_object(tmp_path: Path, build: 
     assert changed == {f"file://{source}/000/IMG_1_nir.tif"}
 
 
+def test_what_tells_of_a_scenes_bands_belongs_to_it_whatever_its_extension(tmp_path: Path, build: Any) -> None:
+    scene = "LC08_L1TP_140041_20130503_20190828_02_T1"
+    names = [f"{scene}_B4.TIF", f"{scene}_B5.TIF", f"{scene}_MTL.txt", "notes.txt"]
+    source = fill(tmp_path / "in", {name: tiff(1) for name in names})
+    summary, [row] = build(source, pipeline(source={"group": "landsat"}))
+    assert [asset["role"] for asset in row["assets"]] == ["nir", "red", "metadata"]
+    assert row["source_uri"].endswith("_B5.TIF")
+    assert summary.left_aside == {"txt": 1}
+    _, [row] = build(source, pipeline(source={"group": "landsat", "exclude": ["*_MTL.txt"]}))
+    assert [asset["role"] for asset in row["assets"]] == ["nir", "red"]
+
+
 @pytest.mark.parametrize("rule", ["(", r"(?P<key>.*)\.tif", r".*"])
 def test_a_wrong_grouping_rule_is_refused(tmp_path: Path, build: Any, rule: str) -> None:
     with pytest.raises(ConfigurationError, match="group"):
