@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 from xml.parsers import expat
 
 import pyarrow as pa
+from PIL.ExifTags import Base
 
 from swath.operators.core.base import BYTES, Item, ItemOperator
 from swath.operators.survey.attitude import Attitude, of_gimbal
-from swath.operators.survey.header import LARGEST_VALUE, xmp_packets
+from swath.operators.survey.header import LARGEST_VALUE, Directory, exif_block, xmp_packets
 from swath.schemas.columns import Column
 
 Properties = Mapping[str, str]
@@ -45,9 +46,10 @@ class Xmp(ItemOperator):
     yaw names. As a rotation of a camera that looks down with its top to the north: Rz(yaw) Ry(pitch + 90) Rx(roll) in
     north, east, down. DJI, Autel and Parrot's Anafi write a gimbal's angles (pitch 0 is the horizon): the same numbers
     but for a gimbal that rolls. `Camera:Pitch`, and that of the aircraft of a fixed camera, are 0 straight down; below
-    -45 it is a gimbal's, which some of Autel's write there. Without either, a MicaSense's yaw is its sun sensor's.
+    -45 it is a gimbal's, which some of Autel's write there; `Camera:Roll` of a camera by senseFly has the other sign.
+    Without either, a MicaSense's yaw is its sun sensor's.
     Sources: DJI Mavic 3M user manual (photo file fields); Pix4D 202558969 (yaw, pitch, roll); Parrot GroundSDK (photo
-    metadata); Theta-Limited/OpenAthenaIOS issue 62 (Autel).
+    metadata); Theta-Limited/OpenAthenaIOS issue 62 (Autel); OpenDroneMap, opendm/photo.py (senseFly).
     """
 
     version: ClassVar[int] = 1
@@ -83,7 +85,8 @@ class Xmp(ItemOperator):
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
         found = properties(item["bytes"])
-        attitude, source = _attitude(found)
+        make = Directory(exif_block(item["bytes"])).values(Base.Make)
+        attitude, source = _attitude(found, left_down=make[:1] == ("senseFly",))
         accuracy = [
             value
             for name in ("drone-dji:RtkStdLon", "drone-dji:RtkStdLat", "camera:GPSXYAccuracy")
@@ -233,8 +236,8 @@ def _flight(axis: str) -> list[str]:
     return [*_dji(f"Flight{axis}Degree"), f"drone-parrot:Drone{axis}Degree"]
 
 
-def _attitude(found: Properties) -> tuple[Attitude, str | None]:
-    """Of the camera, in our convention, and whose it is."""
+def _attitude(found: Properties, left_down: bool) -> tuple[Attitude, str | None]:
+    """Of the camera, in our convention, and whose it is; `left_down`: with the left side down its roll is positive."""
     for gimbal in (*_dji("Gimbal{}Degree"), "drone-parrot:Camera{}Degree"):
         yaw, pitch, roll = (_angle(found, gimbal.format(axis)) for axis in ("Yaw", "Pitch", "Roll"))
         if pitch is not None:
@@ -245,6 +248,7 @@ def _attitude(found: Properties) -> tuple[Attitude, str | None]:
     if pitch is not None and pitch < -45:  # looks back from straight down, if anybody meant that; a gimbal's pitch
         return of_gimbal(yaw, pitch, roll), "gimbal"
     if pitch is not None or yaw is not None:
+        roll = -roll if left_down and roll is not None else roll
         return Attitude(yaw, None if pitch is None else pitch - 90, roll), "camera"
     heading, nose, wing = (_angle(found, f"sensefly:{name}") for name in ("Heading", "PitchAngle", "RollAngle"))
     if heading is not None:

@@ -294,3 +294,13 @@ def test_positions_of_real_photos_are_in_their_footprints_and_neighbours_overlap
     to_utm = Transformer.from_crs("OGC:CRS84", "EPSG:32617", always_xy=True)
     for shape in shapes:
         assert 5_000 < shapely.transform(shape, lambda xy: np.column_stack(to_utm.transform(*xy.T))).area < 12_000
+
+
+def test_a_real_photo_that_was_cropped_has_no_footprint() -> None:
+    paths = list((SHARED / "tree_boxes").glob("*DJI*.JPG"))
+    if not paths:
+        pytest.skip("the shared drone photo is not on this machine")
+    row = seen(paths[0].read_bytes())
+    assert (row["relative_altitude_m"], row["camera_pitch_degrees"]) == (61.1, -88.0)
+    assert (row["footprint"], row["gsd_m"]) == (None, None)
+    assert row["footprint_note"] == "a part of the picture that the camera recorded"

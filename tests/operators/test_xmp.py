@@ -84,6 +84,14 @@ def test_pix4ds_camera_tags_have_nadir_at_zero() -> None:
     assert found["perspective_focal_length_mm"] == 3.98
 
 
+def test_roll_of_a_camera_by_sensefly_has_the_other_sign() -> None:
+    soda = exif()
+    soda[0x010F] = "senseFly"
+    tags = packet({"Camera:Yaw": "10", "Camera:Pitch": "1", "Camera:Roll": "-2.5"})
+    assert angles(read(photo(tags, soda))) == (10, -89, 2.5)
+    assert angles(read(photo(tags, exif()))) == (10, -89, -2.5)
+
+
 def test_camera_pitch_of_an_autel_that_writes_a_gimbals_is_taken_as_one() -> None:
     autel = {"Camera:Yaw": "10", "Camera:Pitch": "-90", "Camera:Roll": "0", "drone:RelativeAltitude": "55.5"}
     found = read(photo(packet(autel)))
