@@ -110,3 +110,27 @@ def stac(
     with busy("writing items"):
         done = work.stac(warehouse, table, output, date)
     work.show(done, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "swath map survey -o map.png --value vegetation_fraction",
+        "swath map RUN -o map.png --raster s3://maps/a.tif --value ndvi",
+    )
+)
+def map(
+    table: Table,
+    output: Annotated[str, typer.Option("--output", "-o", help="A PNG file or s3:// object.")],
+    value: Annotated[str | None, typer.Option(help="A number among the columns of `items`, or an index.")] = None,
+    raster: Annotated[str | None, typer.Option(help="Only this one, by its URI.")] = None,
+    width: Annotated[int, typer.Option(min=200, max=8000, help="Pixels of the map's longer side.")] = 1600,
+    imagery: Annotated[bool, typer.Option(help="Whether photos and rasters lie beneath.")] = True,
+    warehouse: Warehouse = HOUSE,
+    as_json: Json = False,
+) -> None:
+    """Draw footprints, outcomes and a value over the imagery itself."""
+    from swath.flows.survey import mapping
+
+    with busy("drawing"):
+        drawn = mapping.draw_map(warehouse, table, output, value, raster, width, imagery)
+    mapping.show(drawn, as_json)

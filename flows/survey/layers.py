@@ -194,7 +194,9 @@ def traced(values: Array, nothing: Sequence[float], place: Rectangle) -> Iterato
 
 def region(value: int, shape: Any, georef: Georef) -> Region:
     """A polygon in pixels of the raster, with its areas."""
-    rings = [np.asarray(ring.coords) for ring in (shape.exterior, *shape.interiors)]
+    import shapely
+
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shape)]
     return Region(value, round(shape.area), georef.area_m2(rings), shape)
 
 

@@ -147,4 +147,6 @@ def _polygons(shape: Any) -> list[Any]:
 
 
 def _rings(polygon: Any) -> list[npt.NDArray[np.float64]]:
-    return [np.asarray(ring.coords) for ring in (polygon.exterior, *polygon.interiors)]
+    import shapely
+
+    return [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygon)]

@@ -4,30 +4,29 @@ corners, where a union of any polygons would take hours for one that spans the w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Line = npt.NDArray[np.int64]
+Line = npt.NDArray[np.int32]
 """(N, 2) corners; what it bounds lies on its left."""
 
 
-def stitched(parts: Sequence[Any], side: int) -> Any:
+def stitched(parts: list[Any], side: int) -> Any:
     """The shapely polygon that the parts are of: they share no pixel, hang together over edges, and were parted at
-    multiples of `side` pixels."""
+    multiples of `side` pixels. The list is emptied, for the memory of large ones."""
     import shapely
 
     if len(parts) == 1:
         return parts[0]
-    rings = shapely.get_rings(shapely.orient_polygons(np.asarray(parts, object)))
     closed: list[Line] = []
     lines: list[Line] = []
-    seams: list[npt.NDArray[np.int64]] = []
-    for ring in rings:
-        points = np.rint(shapely.get_coordinates(ring)).astype(np.int64)
+    seams: list[Line] = []
+    for ring in _rings(parts):
+        points = np.rint(shapely.get_coordinates(ring)).astype(np.int32)
         on_seam = _on_seam(points, side)
         if not on_seam.any():
             closed.append(points)
@@ -40,10 +39,18 @@ def stitched(parts: Sequence[Any], side: int) -> Any:
         lines += [points[start : end + 1] for start, end in zip(borders[::2], borders[1::2], strict=True)]
     lines += _once(np.concatenate(seams)) if seams else []
     closed += _linked(_cut(lines))
-    areas = [_area(ring) for ring in closed]
-    outer = int(np.argmax(areas))
-    plain = [_without_straight(ring) for ring in closed]
-    return shapely.Polygon(plain[outer], [ring for index, ring in enumerate(plain) if index != outer])
+    outer = max(range(len(closed)), key=lambda index: _area(closed[index]))
+    shell = shapely.linearrings(_without_straight(closed.pop(outer)))
+    holes = [shapely.linearrings(_without_straight(ring)) for ring in closed]
+    return shapely.polygons(shell, np.array(holes, object) if holes else None)
+
+
+def _rings(parts: list[Any]) -> Iterator[Any]:
+    """The rings of polygons, which are taken from the list one by one."""
+    import shapely
+
+    while parts:
+        yield from shapely.get_rings(shapely.orient_polygons(parts.pop()))
 
 
 def _on_seam(points: Line, side: int) -> npt.NDArray[np.bool_]:
@@ -53,16 +60,17 @@ def _on_seam(points: Line, side: int) -> npt.NDArray[np.bool_]:
     return np.asarray((same & there).any(axis=1))
 
 
-def _steps(starts: Line, ends: Line) -> npt.NDArray[np.int64]:
+def _steps(starts: Line, ends: Line) -> Line:
     """(M, 4) edges of the length of a pixel, from straight ones of any length."""
     lengths = np.abs(ends - starts).sum(axis=1)
     each = np.repeat(np.sign(ends - starts), lengths, axis=0)
-    along = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    before = np.cumsum(lengths) - lengths
+    along = np.arange(lengths.sum(), dtype=np.int32) - np.repeat(before.astype(np.int32), lengths)
     at = np.repeat(starts, lengths, axis=0) + each * along[:, None]
     return np.concatenate([at, at + each], axis=1)
 
 
-def _once(steps: npt.NDArray[np.int64]) -> list[Line]:
+def _once(steps: Line) -> list[Line]:
     """The edges that have the polygon on one side only; those between two parts are there twice, back and forth."""
     low, high = np.minimum(steps[:, :2], steps[:, 2:]), np.maximum(steps[:, :2], steps[:, 2:])
     _, which, counts = np.unique(np.concatenate([low, high], axis=1), axis=0, return_inverse=True, return_counts=True)
@@ -72,12 +80,14 @@ def _once(steps: npt.NDArray[np.int64]) -> list[Line]:
 def _cut(lines: list[Line]) -> list[Line]:
     """With an end wherever two of them meet: parts that touch at a corner may turn out to be one."""
     every = np.concatenate(lines)
-    places = every[:, 0] << 32 | every[:, 1]
+    places = every[:, 0].astype(np.int64) << 32 | every[:, 1]
+
     ends = np.cumsum([len(line) for line in lines])
     inner = np.ones(len(every), np.bool_)
     inner[ends - 1] = inner[np.append(0, ends[:-1])] = False
-    _, which, counts = np.unique(places, return_inverse=True, return_counts=True)
-    met = np.flatnonzero(inner & (counts[which] > 1))
+    ordered = np.sort(places)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    met = np.flatnonzero(inner & np.isin(places, twice))
     cut = []
     for line, start, end in zip(lines, np.append(0, ends[:-1]).tolist(), ends.tolist(), strict=True):
         at = met[np.searchsorted(met, start) : np.searchsorted(met, end)] - start
@@ -121,7 +131,7 @@ def _turn(line: Line, following: Line) -> int:
 
 def _area(ring: Line) -> int:
     """Of a closed ring; negative for a hole."""
-    x, y = (ring - ring[0]).T
+    x, y = (ring - ring[0]).astype(np.int64).T
     return int((x[:-1] * y[1:] - x[1:] * y[:-1]).sum())
 
 
@@ -129,5 +139,5 @@ def _without_straight(ring: Line) -> Line:
     """A closed ring without the corners at which it goes straight on."""
     points = ring[:-1]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
-    kept = points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+    kept = points[(before[:, 0] == 0) != (after[:, 0] == 0)]  # edges go along one axis or the other
     return np.concatenate([kept, kept[:1]])

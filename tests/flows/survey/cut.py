@@ -71,6 +71,7 @@ def publish(
                 "partition": "all",
                 "bucket": 0,
                 "window": window,
+                "assets": [{"role": "image", "uri": uri}],
                 "run_id": "r1",
                 "status": "ok",
             }
