@@ -99,18 +99,19 @@ def cells_in(own: Window, height: int, width: int, side: int, overlap: int) -> t
     return [Window(left, top, *size) for top, left in number], cells
 
 
-def reader(around: Surroundings, pixels: Pixels, parts: Sequence[Window]) -> Callable[[Window], Pixels]:
-    """What gives the pixels of each of the windows. What cannot be read is black, but for the item's own."""
+def reader(around: Surroundings, pixels: Pixels, parts: Sequence[Window]) -> tuple[Callable[[Window], Pixels], bool]:
+    """What gives the pixels of each of the windows, and whether they are the raster's whichever item asks: what cannot
+    be read is black, but for the item's own."""
     left, top = min(part.left for part in parts), min(part.top for part in parts)
     right, bottom = max(part.right for part in parts), max(part.bottom for part in parts)
     own = Window(around.left, around.top, pixels.shape[1], pixels.shape[0])
     if left >= own.left and top >= own.top and right <= own.right and bottom <= own.bottom:
-        return lambda part: _cut(pixels, part, own.left, own.top)
+        return lambda part: _cut(pixels, part, own.left, own.top), True
     try:
         whole = around.read(left, top, right - left, bottom - top)
     except Reject:  # somewhere around; the item itself could be read
-        return lambda part: _as_far_as_readable(around, pixels, own, part)
-    return lambda part: _cut(whole, part, left, top)
+        return lambda part: _as_far_as_readable(around, pixels, own, part), False
+    return lambda part: _cut(whole, part, left, top), True
 
 
 def _cut(pixels: Pixels, part: Window, left: int, top: int) -> Pixels:

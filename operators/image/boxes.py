@@ -41,6 +41,10 @@ class Found:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def nbytes(self) -> int:
+        return 500 + self.boxes.nbytes + self.scores.nbytes + self.classes.nbytes
+
     def mapped(self, matrix: Matrix) -> Found:
         """The axis-aligned hulls of the boxes, mapped."""
         x_min, y_min, x_max, y_max = self.boxes.T

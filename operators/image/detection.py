@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +14,10 @@ from swath.operators.image.anchored import Cell
 from swath.operators.image.boxes import Found, Window, joined, merged, suppressed
 from swath.operators.image.detection_layouts import DECODERS, UNBATCHED, Layout, class_count, recognised
 from swath.operators.image.ground_areas import box_on_ground
-from swath.operators.image.model_input import Array, SeesPictures, Views, namer
+from swath.operators.image.model_input import Array, SeesPictures, namer
+from swath.operators.image.seen import Seen
 from swath.operators.image.torchvision_detectors import torchvision_detector
+from swath.operators.image.views import Views
 from swath.operators.models.info import Task
 from swath.operators.models.networks import onnx_session
 from swath.operators.models.reference import ModelFile
@@ -43,6 +45,7 @@ class Detector:
     """Of a class, by its index."""
     suppresses: bool = False
     """Whether it has chosen from boxes that overlap itself."""
+    seen: Seen[Found] = field(default_factory=Seen)
 
 
 class Detect(SeesPictures):
@@ -92,7 +95,7 @@ class Detect(SeesPictures):
     def run(self, batch: Batch, model: Any) -> Batch:
         detector: Detector = model
         views: list[Views] = batch[PREPARED.name]
-        seen = detector.see([image for one in views for image in one.images])
+        seen = iter(_seen(views, detector))
         return {"detections": [self._of_item(one, [next(seen) for _ in one.images], detector) for one in views]}
 
     def _of_item(
@@ -203,3 +206,20 @@ class Detect(SeesPictures):
                 yield found[scores >= self.min_score]
 
         return Detector(see, namer(names, first), suppresses=True)
+
+
+def _seen(views: Sequence[Views], detector: Detector) -> list[Found | Reject]:
+    """What the model finds in each view of all items; what it has seen lately it is not shown again."""
+    keys = [key or number for number, key in enumerate(key for one in views for key in one.keys)]
+    answers: dict[Hashable, Found | Reject] = {}
+    new: dict[Hashable, Pixels] = {}
+    for key, image in zip(keys, (image for one in views for image in one.images), strict=True):
+        if (known := detector.seen.get(key)) is None:
+            new[key] = image
+        else:
+            answers[key] = known
+    for key, answer in zip(new, detector.see(list(new.values())), strict=True):
+        answers[key] = answer
+        if isinstance(key, tuple) and isinstance(answer, Found):  # others are views of one item alone
+            detector.seen.keep(key, answer, answer.nbytes)
+    return [answers[key] for key in keys]

@@ -13,9 +13,10 @@ from swath.operators.core.geometry import cropping, map_box
 from swath.operators.image.anchored import Cell
 from swath.operators.image.boxes import Found, Window, grouped
 from swath.operators.image.class_maps import resampled
-from swath.operators.image.model_input import Views
 from swath.operators.image.outlines import Mask
+from swath.operators.image.seen import Seen
 from swath.operators.image.torchvision_detectors import Answer
+from swath.operators.image.views import Views
 
 SAME = 0.5
 """Intersection over union of the boxes of instances of a class, seen in several windows, that are one."""
@@ -47,25 +48,29 @@ class Thing:
 
 
 def things_in(
-    views: Views, see: Callable[[Pixels], Answer], min_score: float
+    views: Views, see: Callable[[Pixels], Answer], min_score: float, seen: Seen[Sequence[Thing]]
 ) -> Iterator[tuple[Cell, list[Thing], list[Thing]]]:
     """By cell, the things that are seen around it, put together where they are one, and those of them that are in it;
     the surest first. Raises what `see` raises."""
-    every: list[tuple[Found, list[Thing]]] = []
-    for image, matrix, window in zip(views.images, views.to_picture, views.windows, strict=True):
-        answer = see(image)
-        sure = np.flatnonzero(answer["scores"] >= min_score)
-        seen = (_thing(answer, int(index), matrix, window) for index in sure)
-        there = [one for one in seen if one is not None]
+    every: list[tuple[Found, Sequence[Thing]]] = []
+    for image, matrix, window, key in zip(views.images, views.to_picture, views.windows, views.keys, strict=True):
+        there = seen.get(key)
+        if there is None:
+            answer = see(image)
+            sure = np.flatnonzero(answer["scores"] >= min_score)
+            things = (_thing(answer, int(index), matrix, window) for index in sure)
+            there = [one for one in things if one is not None]
+            if key is not None:
+                seen.keep(key, there, 500 + sum(one.mask.nbytes for one in there))
         every.append((_found(there), there))
     for cell in views.place.cells:
-        things = [thing for index in cell.windows for thing in every[index][1]]
+        around = [thing for index in cell.windows for thing in every[index][1]]
         if len(cell.windows) > 1:
             parts = [(every[index][0], views.windows[index]) for index in cell.windows]
             groups = grouped(parts, views.place.height, views.place.width, SAME, MARGIN)
-            things = [_united([things[index] for index in group]) for group in groups]
-        held = cell.holds(_found(things).boxes)
-        yield cell, things, [thing for thing, inside in zip(things, held, strict=True) if inside]
+            around = [_united([around[index] for index in group]) for group in groups]
+        held = cell.holds(_found(around).boxes)
+        yield cell, around, [thing for thing, inside in zip(around, held, strict=True) if inside]
 
 
 def _found(things: Sequence[Thing]) -> Found:

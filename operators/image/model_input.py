@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -15,9 +14,10 @@ from pydantic import Field, model_validator
 
 from swath.operators.core.base import GEOREF, PIXELS, SURROUNDINGS, TO_SOURCE, Item, Matrix, ModelOperator, Pixels
 from swath.operators.core.geometry import cropping, resized
-from swath.operators.core.ground import Georef, Surroundings
+from swath.operators.core.ground import Surroundings
 from swath.operators.image.anchored import Cell, cells_in, reader, windows_touching
 from swath.operators.image.boxes import Window, windows
+from swath.operators.image.views import Place, Views
 from swath.operators.models.info import ModelInfo, Task, Three
 from swath.operators.models.nets import OURS
 from swath.operators.models.networks import onnx_size
@@ -25,6 +25,7 @@ from swath.operators.models.reference import ModelFile
 from swath.operators.models.uses import UsesModel, read_names
 from swath.schemas.columns import Column
 from swath.schemas.errors import ModelError
+from swath.schemas.items import MANIFEST
 
 Array = npt.NDArray[np.float32]
 GREY = 114
@@ -35,46 +36,10 @@ LONGEST = 1333
 """Pixels of the longer side of what a torchvision detector is shown: it would not use more."""
 
 
+WHICH = ("object_id", "etag")
+"""Columns that say which raster it is."""
 RASTER_SIDE = 800
 """Pixels of the windows of a raster that such a detector is shown: those it scales to that side."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A picture and which part of it is an item's: the whole working image, or a window of a raster."""
-
-    height: int
-    width: int
-    """Of the picture."""
-    own: Window
-    """What of it is the item's."""
-    cells: tuple[Cell, ...]
-    """The parts of that, each with the views by which objects in it are known."""
-    side: int
-    """Of the windows in which it is seen; 0 where it is seen as a whole alone."""
-
-
-@dataclass(frozen=True)
-class Views:
-    """The pictures that a model sees of one item, and where they are."""
-
-    images: tuple[Pixels, ...]
-    to_picture: tuple[Matrix, ...]
-    """From each to the picture that they are of."""
-    windows: tuple[Window, ...]
-    place: Place
-    to_source: Matrix
-    """From the picture."""
-    georef: Georef | None
-
-    @property
-    def own_to_source(self) -> Matrix:
-        """From the item's part of the picture."""
-        return np.asarray(self.to_source @ cropping(self.place.own.left, self.place.own.top))
-
-    @property
-    def nbytes(self) -> int:
-        return sum(image.nbytes for image in self.images)
 
 
 Laid = tuple[Callable[[Window], Pixels], list[Window], Place]
@@ -86,7 +51,8 @@ class SeesPictures(UsesModel, ModelOperator):
 
     The windows of a raster are those of the whole raster, whatever part of it an item is: what the model sees, and so
     what it finds, does not depend on how the raster was cut into items. Where an item ends they reach into its
-    neighbours, so items should be a few times larger than `slice`.
+    neighbours: the work is least where items are some times larger than `slice`. A step that replaces the picture of
+    a window takes away what is around it; then a window is a picture like any other.
     """
 
     torchvision: ClassVar[tuple[str, ...]] = ()
@@ -128,7 +94,7 @@ class SeesPictures(UsesModel, ModelOperator):
         return self
 
     def inputs(self) -> tuple[Column, ...]:
-        return (PIXELS, TO_SOURCE, GEOREF, SURROUNDINGS)
+        return (PIXELS, TO_SOURCE, GEOREF, SURROUNDINGS, *(one for one in MANIFEST if one.name in WHICH))
 
     def needs_pixels(self) -> int | None:
         try:
@@ -189,7 +155,7 @@ class SeesPictures(UsesModel, ModelOperator):
         pixels: Pixels = item["pixels"]
         around: Surroundings | None = item.get(SURROUNDINGS.name)
         size = self.input_size()
-        read, parts, place = self._in_raster(pixels, around, size) if around else self._in_picture(pixels)
+        read, parts, place = self._in_raster(item, around, size) if around else self._in_picture(pixels)
         images, matrices = [], []
         for part in parts:
             image, matrix = self._shown(read(part), size)
@@ -209,12 +175,15 @@ class SeesPictures(UsesModel, ModelOperator):
         place = Place(height, width, whole, (everywhere,), side)
         return lambda part: pixels[part.top : part.bottom, part.left : part.right], parts, place
 
-    def _in_raster(self, pixels: Pixels, around: Surroundings, size: tuple[int, int] | None) -> Laid:
+    def _in_raster(self, item: Item, around: Surroundings, size: tuple[int, int] | None) -> Laid:
+        pixels: Pixels = item["pixels"]
         side = self.side() or (max(size) if size else RASTER_SIDE)
         own = Window(around.left, around.top, pixels.shape[1], pixels.shape[0])
         laid = own, around.height, around.width, side, round(side * self.overlap)
         parts, cells = cells_in(*laid) if self.finds_objects() else (windows_touching(*laid), ())
-        return reader(around, pixels, parts), parts, Place(around.height, around.width, own, cells, side)
+        read, the_same = reader(around, pixels, parts)
+        raster = (item["object_id"], item["etag"] or "") if the_same else ()
+        return read, parts, Place(around.height, around.width, own, cells, side, raster)
 
     def finds_objects(self) -> bool:
         """Whether what it finds has a place, and may reach from one window into the next; else pixels have classes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ from swath.operators.image.instances import Thing, things_in
 from swath.operators.image.mask_files import BACKGROUND, OF_ITEMS, class_tags, cog, ground_affine, png
 from swath.operators.image.model_input import Array, SeesPictures, namer
 from swath.operators.image.outlines import Mask, regions
+from swath.operators.image.seen import Seen
 from swath.operators.image.segments import Prepared, colour_of, outlined, paint, share
 from swath.operators.image.torchvision_detectors import Answer, torchvision_detector
 from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Task, Three
@@ -59,6 +60,7 @@ class Segmenter:
     """Of a semantic one: (C, h, w) of each picture."""
     instances: Callable[[Pixels], Answer] | None = None
     """Of one for instances."""
+    seen: Seen[Sequence[Thing]] = field(default_factory=Seen)
 
 
 class Segment(SeesPictures):
@@ -134,7 +136,7 @@ class Segment(SeesPictures):
         prepared: list[Prepared] = batch[PREPARED.name]
         names = self.produced()
         if segmenter.instances:
-            answers = [self._things(one, segmenter.instances, segmenter.name) for one in prepared]
+            answers = [self._things(one, segmenter) for one in prepared]
         else:
             assert segmenter.scores is not None
             seen = segmenter.scores([image for one in prepared for image in one.views.images])
@@ -186,13 +188,15 @@ class Segment(SeesPictures):
             instances.append({"label": label, "score": None, **said})
         return instances
 
-    def _things(self, prepared: Prepared, see: Callable[[Pixels], Answer], name: Callable[[int], str]) -> Any:
+    def _things(self, prepared: Prepared, segmenter: Segmenter) -> Any:
         """Of a model for instances."""
+        assert segmenter.instances is not None
+        name = segmenter.name
         views, own = prepared.views, prepared.views.place.own
         covered: dict[str, Mask] = {}
         mine: list[Thing] = []
         try:
-            for cell, around, inside in things_in(views, see, self.min_score):
+            for cell, around, inside in things_in(prepared.views, segmenter.instances, self.min_score, segmenter.seen):
                 mine += inside
                 for thing in around:  # of which some are told of with the item that their middle is in
                     mask = covered.setdefault(name(thing.index), np.zeros((own.height, own.width), np.bool_))

@@ -13,8 +13,8 @@ from swath.operators.image.boxes import Window
 from swath.operators.image.colours import Colour, by_index, by_name
 from swath.operators.image.ground_areas import area_on_ground, outline_on_ground
 from swath.operators.image.instances import Thing
-from swath.operators.image.model_input import Views
 from swath.operators.image.outlines import Mask, Region, multipolygon
+from swath.operators.image.views import Views
 from swath.operators.survey.grid import ground_area
 
 

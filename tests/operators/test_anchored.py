@@ -18,7 +18,7 @@ from swath.operators.core.base import Pixels, Reject
 from swath.operators.core.geometry import cropping
 from swath.operators.core.ground import Bands, Georef
 from swath.operators.image.anchored import cells_in, windows_touching
-from swath.operators.image.boxes import Found, Window
+from swath.operators.image.boxes import Found, Window, starts
 from swath.operators.image.detection import Detect, Detector
 from swath.operators.image.segmentation import Segment, Segmenter
 from swath.schemas.items import Reason
@@ -75,6 +75,8 @@ def items(size: int, around: bool = True, broken: bool = False) -> list[dict[str
             "to_source": cropping(left, top),
             "georef": UTM,
             "surroundings": Around(whole, left, top, broken) if around else None,
+            "object_id": "drawn",
+            "etag": None,
         }
         for top in range(0, HEIGHT, size)
         for left in range(0, WIDTH, size)
@@ -140,7 +142,10 @@ def places(found: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25])
 def test_the_same_objects_are_found_once_however_the_raster_is_cut(overlap: float) -> None:
+    shown = []
+
     def see(images: Sequence[Pixels]) -> Iterator[Found | Reject]:
+        shown.extend(images)
         for image in images:
             every = list(bright(image))
             boxes = np.array([one[0] for one in every], float).reshape(-1, 4)
@@ -151,6 +156,8 @@ def test_the_same_objects_are_found_once_however_the_raster_is_cut(overlap: floa
     for size in (2048, 1024, 300, 256):
         answers = answered(operator, Detector(see, NAMES.__getitem__), items(size))
         found[size] = places([one for answer in answers for one in answer["detections"]])
+    starts_down, starts_across = (starts(length, 128, round(128 * overlap)) for length in (HEIGHT, WIDTH))
+    assert len(shown) == 4 * len(starts_down) * len(starts_across)  # each window once a run, though items share them
     assert found[2048] == found[1024] == found[300] == found[256]
     truth = list(bright(raster()))
     assert len(truth) > 30
