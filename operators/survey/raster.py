@@ -24,8 +24,9 @@ from swath.operators.core.geometry import cropping
 from swath.operators.core.ground import Georef
 from swath.operators.image.codec_color import check_size
 from swath.operators.survey.band_roles import named
+from swath.operators.survey.open_scenes import Around, forget, scene
 from swath.operators.survey.raster_file import Window
-from swath.operators.survey.scene import Around, Asset, Recipe, Scene, forget, scene
+from swath.operators.survey.scene import Asset, Recipe, Scene
 from swath.schemas.columns import Column
 from swath.schemas.errors import StorageUnavailable
 from swath.schemas.items import MANIFEST, Reason

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Any, NamedTuple, TypeVar
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from swath.operators.core.base import Reject
-from swath.operators.core.ground import Georef, crs_of
+from swath.operators.core.ground import Georef
 from swath.operators.image.formats import HEAD_BYTES, sniff
 from swath.operators.survey.band_roles import ALPHA
+from swath.operators.survey.gdal import complaints, environment, errors, opened, size_of, tells_of_damage
+from swath.operators.survey.raster_georef import georef_of
 from swath.operators.survey.raster_roles import roles_of
 from swath.operators.survey.satellite import scale_of
 from swath.schemas.items import Reason
 
-T = TypeVar("T")
 DRIVERS = {"tiff": "GTiff", "jp2": "JP2OpenJPEG"}
 """Formats that are rasters, and what reads them. No other driver of GDAL ever sees a file: some of them (VRT) read
 other files that theirs names."""
 EXTENSIONS = frozenset({"tif", "tiff", "jp2", "j2k", "jpx"})
-GDAL = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_CACHEMAX": 96,  # MiB of decoded blocks
-    "GDAL_NUM_THREADS": 1,
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
-    "GTIFF_IGNORE_READ_ERRORS": False,
-    "OPJ_NUM_THREADS": 1,
-}
 
 
 class Window(NamedTuple):
@@ -68,18 +57,13 @@ class RasterFile:
         self._failures: list[Exception] = []
         self._looked_up: tuple[Window | None, dict[tuple[int, int], int]] = None, {}
         self._stack = ExitStack()
-        with self._reading("the header"):
-            self.dataset: Any = self._stack.enter_context(self._open_anew())
-            self._check()
-
-    def _open_anew(self) -> Any:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
-
-        opener = _opener_kind()(self.file, self._failures)
-        with warnings.catch_warnings(), environment():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(NAME, opener=opener, driver=self._driver, sharing=False)
+        try:
+            with self._reading("the header"):
+                self.dataset: Any = self._stack.enter_context(opened(self.file, self._driver, self._failures))
+                self._check()
+        except BaseException:
+            self._stack.close()
+            raise
 
     @property
     def name(self) -> str:
@@ -133,24 +117,8 @@ class RasterFile:
 
     @cached_property
     def _georef(self) -> tuple[Georef | None, str | None]:
-        from rasterio.transform import from_gcps
-
-        transform = self.dataset.transform
-        if not transform.is_identity or self.dataset.crs:
-            if transform.is_degenerate or not np.isfinite(np.array(transform)).all():
-                return None, "a geotransform that cannot be inverted"
-            text, note = _usable(self.dataset.crs)
-            return Georef(text, _matrix(transform)), note
-        gcps, crs = self.dataset.gcps
-        if len(gcps) >= 3:
-            fitted = from_gcps(gcps)
-            if not fitted.is_degenerate:
-                text, note = _usable(crs)
-                how = f"affine fit through {len(gcps)} ground control points"
-                return Georef(text, _matrix(fitted), how), note or how
-        if self.dataset.rpcs:
-            return None, "rational polynomial coefficients only; orthorectify it (gdalwarp -rpc) for positions"
-        return None, "no coordinates"
+        with self._reading("the georeference"):
+            return georef_of(self.dataset)
 
     def is_empty(self, window: Window) -> bool:
         """Whether the file says that it holds nothing of a window; without reading any of it. Raises Reject
@@ -267,17 +235,17 @@ class RasterFile:
     @cached_property
     def size(self) -> int:
         """Bytes of the file."""
-        return _size(self.file)
+        return size_of(self.file)
 
     @contextmanager
     def _reading(self, what: str, window: Window | None = None) -> Iterator[None]:
         """GDAL's errors as a Reject; what the file raised, which GDAL would swallow, as it is."""
         problem = None
         try:
-            with _complaints() as texts, environment():
+            with complaints() as texts, environment():
                 yield
-            problem = next(filter(_damage, texts), None)
-        except _errors() as error:
+            problem = next(filter(tells_of_damage, texts), None)
+        except errors() as error:
             problem = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         if self._failures:
             failure = self._failures[0]
@@ -294,25 +262,16 @@ class RasterFile:
     def _broken(self, window: Window) -> str:
         """Which block of a window it is that cannot be read; by a dataset of its own, which has no block in memory."""
         height, width = self.dataset.block_shapes[0]
-        with ExitStack() as stack:
-            dataset = stack.enter_context(self._open_anew())
+        with suppress(*errors()), opened(self.file, self._driver, self._failures) as dataset:
             for row in range(window.y // height, (window.y + window.height - 1) // height + 1):
                 for column in range(window.x // width, (window.x + window.width - 1) // width + 1):
                     left, top = column * width, row * height
                     block = Window(left, top, min(width, self.width - left), min(height, self.height - top))
-                    try:
-                        with _complaints() as texts, environment():
-                            dataset.read(window=_rio(block))
-                        broken = any(map(_damage, texts))
-                    except _errors():
-                        broken = True
-                    if broken:
+                    if _is_broken(dataset, block):
                         return f" (block ({column}, {row}) at pixel ({left}, {top}))"
         return ""
 
 
-NAME = "raster"
-"""What GDAL calls every file; what users call theirs may mean something to it."""
 SAMPLED_WHOLE = 2048 * 2048
 """Pixels of what is read as a whole for a sample."""
 SAMPLE_SIDE = 512
@@ -320,144 +279,13 @@ MAX_BLOCK_BYTES = 512 << 20
 """Of a block of all bands, decoded: a small file may claim any."""
 
 
-@contextmanager
-def environment() -> Iterator[None]:
-    """GDAL as it is to be while we read: one thread, little memory, no look at neighbouring files."""
-    import rasterio
-
-    with rasterio.Env(**GDAL):
-        yield
-
-
-class _Complaints(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
-@contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """What GDAL warns of meanwhile."""
-    handler, logger = _Complaints(), logging.getLogger("rasterio")
-    logger.addHandler(handler)
+def _is_broken(dataset: Any, block: Window) -> bool:
     try:
-        yield handler.texts
-    finally:
-        logger.removeHandler(handler)
-
-
-def _damage(text: str) -> bool:
-    """Whether a warning tells of a damaged block, which GDAL hands out as far as it could be read."""
-    return "orrupt JPEG" in text or "premature end" in text.lower()
-
-
-@cache
-def _errors() -> tuple[type[Exception], ...]:
-    """What rasterio raises where a file cannot be read."""
-    from rasterio.errors import RasterioError
-
-    return RasterioError, ValueError, OSError
-
-
-class _Handle(io.RawIOBase):
-    """A file as GDAL opens it, any number of times: each with a place of its own, none closing the file itself.
-
-    What the file raises goes into `failures`, and zeros to GDAL, which cannot take an exception.
-    """
-
-    def __init__(self, file: Any, failures: list[Exception]) -> None:
-        self._file, self._at, self._failures = file, 0, failures
-
-    def readable(self) -> bool:
+        with complaints() as texts, environment():
+            dataset.read(window=_rio(block))
+    except errors():
         return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, _size(self._file))[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        content = self._tried(lambda: self._from(self._at, len(buffer)), b"")
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
-
-    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        """What GDAL asks for to read the blocks of a window together."""
-        found = self._tried(lambda: self._ranges(offsets, sizes), [b""] * len(sizes))
-        if not self._failures and any(len(part) < size for part, size in zip(found, sizes, strict=True)):
-            self._failures.append(EOFError("the file ends within a block"))
-        return [part.ljust(size, b"\0") for part, size in zip(found, sizes, strict=True)]
-
-    def _ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        if hasattr(self._file, "get_byte_ranges"):
-            found: list[bytes] = self._file.get_byte_ranges(offsets, sizes)
-            return found
-        return [self._from(offset, size) for offset, size in zip(offsets, sizes, strict=True)]
-
-    def _from(self, offset: int, size: int) -> bytes:
-        self._file.seek(offset)
-        content: bytes = self._file.read(size)
-        return content
-
-    def _tried(self, action: Callable[[], T], instead: T) -> T:
-        try:
-            return action()
-        except Exception as error:
-            self._failures.append(error)
-            return instead
-
-
-def _size(file: Any) -> int:
-    """Bytes of a file."""
-    known = getattr(file, "size", None)
-    return int(file.seek(0, os.SEEK_END) if known is None else known)
-
-
-@cache
-def _opener_kind() -> Any:
-    """The class through which GDAL opens a file, and fetches the blocks of a window together."""
-    from rasterio._vsiopener import MultiByteRangeResource
-    from rasterio.abc import MultiByteRangeResourceContainer
-
-    MultiByteRangeResource.register(_Handle)
-
-    class Opener(MultiByteRangeResourceContainer):  # type: ignore[misc]
-        def __init__(self, file: Any, failures: list[Exception]) -> None:
-            self.file, self.failures = file, failures
-
-        def open(self, path: str, mode: str = "r", **options: Any) -> Any:
-            if not self.isfile(path):
-                raise FileNotFoundError(path)
-            return _Handle(self.file, self.failures)
-
-        def isfile(self, path: str) -> bool:
-            return path.rpartition("/")[2] == NAME
-
-        def isdir(self, path: str) -> bool:
-            return False
-
-        def ls(self, path: str) -> list[str]:
-            return []
-
-        def mtime(self, path: str) -> int:
-            return 0
-
-        def rm(self, path: str) -> None:
-            raise PermissionError(path)
-
-        def size(self, path: str) -> int:
-            return _size(self.file)
-
-    return Opener
+    return any(map(tells_of_damage, texts))
 
 
 def _rio(window: Window) -> Any:
@@ -471,10 +299,6 @@ def _shaped(part: dict[str, Any], bands: int) -> dict[str, Any]:
     return part | {"out_shape": (bands, *part["out_shape"])} if "out_shape" in part else part
 
 
-def _matrix(transform: Any) -> npt.NDArray[np.float64]:
-    return np.array(transform, np.float64).reshape(3, 3)
-
-
 def _as(dtype: np.dtype[Any], nodata: float | None) -> Any:
     """A nodata value as samples have it; NaN where it is none, or cannot be one of them."""
     if nodata is None or (dtype.kind in "iu" and not (np.isfinite(nodata) and float(nodata).is_integer())):
@@ -482,15 +306,3 @@ def _as(dtype: np.dtype[Any], nodata: float | None) -> Any:
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
         return np.nan
     return dtype.type(nodata)
-
-
-def _usable(crs: Any) -> tuple[str | None, str | None]:
-    """A CRS as text that pyproj reads, and what is wrong with it."""
-    if not crs:
-        return None, "no CRS"
-    text = crs.to_string()
-    try:
-        known = crs_of(text)
-    except Exception:  # whatever PROJ thinks of it
-        return None, f"a CRS that PROJ cannot read: {text[:100]}"
-    return (text, None) if known.geodetic_crs is not None else (None, f"a local CRS: {known.name[:100]}")

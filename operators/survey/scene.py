@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -16,7 +14,8 @@ import numpy.typing as npt
 from swath.operators.core.base import Pixels, Reject
 from swath.operators.core.ground import Bands, Georef
 from swath.operators.survey.band_roles import ALPHA, PALETTE, distinct, lacking
-from swath.operators.survey.raster_file import EXTENSIONS, RasterFile, Window, environment
+from swath.operators.survey.gdal import environment
+from swath.operators.survey.raster_file import EXTENSIONS, RasterFile, Window
 from swath.operators.survey.rendering import Rendering, shown_bands, span_of, span_of_statistics
 from swath.operators.survey.roles import METADATA, is_spectral
 from swath.operators.survey.satellite import Mtl, Scale, read_mtl, scale_of
@@ -26,8 +25,6 @@ Open = Callable[[str], Any]
 PAN = "pan"
 MOST_METADATA = 1 << 20
 """Bytes of a text beside the bands that are read."""
-OPEN_SCENES = 4
-"""How many stay open in a process; neighbouring windows come from the same one."""
 
 
 class Asset(NamedTuple):
@@ -232,6 +229,7 @@ class Scene:
                 f"{file.name} has {file.width} x {file.height} pixels, {self.grid.name} has {self.width} x "
                 f"{self.height}, and without a CRS nobody can tell how they lie to each other",
             )
+        nodata = file.dataset.nodata if file.dataset.nodata is not None else file.nodata_of_product
         with environment():
             warped = WarpedVRT(
                 file.dataset,
@@ -240,7 +238,9 @@ class Scene:
                 width=self.width,
                 height=self.height,
                 resampling=Resampling.nearest if PALETTE in file.roles else Resampling.bilinear,
-                add_alpha=file.dataset.nodata is None and ALPHA not in file.roles,
+                src_nodata=nodata,
+                nodata=nodata,
+                add_alpha=nodata is None and ALPHA not in file.roles,
                 warp_mem_limit=64,
             )
         self._warped[file.name] = self._stack.enter_context(warped)
@@ -305,53 +305,6 @@ def _open_file(uri: str, opener: Open) -> RasterFile:
     except BaseException:
         file.close()
         raise
-
-
-_open: OrderedDict[tuple[Recipe, Open], Scene] = OrderedDict()
-
-
-def scene(recipe: Recipe, opener: Open) -> Scene:
-    """The open object, kept open for the next window of it. Raises as `open_scene`."""
-    key = (recipe, opener)
-    if key in _open:
-        _open.move_to_end(key)
-        return _open[key]
-    opened = open_scene(recipe, opener)
-    if not _open:
-        atexit.unregister(_close_all)
-        atexit.register(_close_all)  # GDAL complains where it is the interpreter's end that closes files
-    _open[key] = opened
-    if len(_open) > OPEN_SCENES:
-        _open.popitem(last=False)[1].close()
-    return opened
-
-
-def _close_all() -> None:
-    for key in list(_open):
-        forget(*key)
-
-
-def forget(recipe: Recipe, opener: Open) -> None:
-    """Closes an object that has gone wrong, so that the next window begins anew."""
-    if opened := _open.pop((recipe, opener), None):
-        with suppress(Exception):
-            opened.close()
-
-
-@dataclass(frozen=True)
-class Around:
-    """What lies around a window; picklable, opened where it is read."""
-
-    recipe: Recipe
-    opener: Open
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def read(self, left: int, top: int, width: int, height: int) -> Pixels:
-        opened = scene(self.recipe, self.opener)
-        return opened.pixels(opened.read(Window(left, top, width, height)))
 
 
 def _of_one_file(file: RasterFile, wanted: tuple[str, ...] | None) -> tuple[Band, ...]:

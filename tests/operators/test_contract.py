@@ -30,7 +30,7 @@ from swath.operators.core.base import GROUND, Artifact, ModelOperator, Operator,
 from swath.operators.core.chain import Chain, Row, links_of
 from swath.operators.core.ground import Bands, Georef
 from swath.operators.core.resolve import built_in
-from swath.operators.survey.scene import Around
+from swath.operators.survey.open_scenes import Around
 from swath.schemas.columns import doc_and_unit
 from swath.schemas.items import Reason
 
