@@ -15,8 +15,9 @@ from swath.infra import storage
 from swath.operators.core.base import Matrix, Pixels, Reject
 from swath.operators.core.geometry import map_points
 from swath.operators.core.ground import WGS84, Georef
-from swath.operators.survey.raster_file import environment
-from swath.operators.survey.scene import Asset, Recipe, Scene, forget, scene
+from swath.operators.survey.gdal import environment
+from swath.operators.survey.open_scenes import forget, scene
+from swath.operators.survey.scene import Asset, Recipe, Scene
 from swath.schemas.errors import StorageUnavailable
 
 Points = npt.NDArray[np.float64]
