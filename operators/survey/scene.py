@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from swath.operators.core.base import Pixels, Reject
 from swath.operators.core.ground import Bands, Georef
-from swath.operators.survey.band_roles import ALPHA, PALETTE, distinct, lacking
+from swath.operators.survey.band_roles import ALPHA, PALETTE, distinct, lacking, role_of_name
 from swath.operators.survey.gdal import environment
 from swath.operators.survey.raster_file import EXTENSIONS, RasterFile, Window
 from swath.operators.survey.rendering import Rendering, shown_bands, span_of, span_of_statistics
@@ -84,9 +84,10 @@ class Scene:
     @cached_property
     def bands(self) -> tuple[Band, ...]:
         wanted = self.recipe.bands
-        if len(self.files) == 1:
+        if len(self.recipe.assets) == 1:
             return _of_one_file(self.grid, wanted)
-        found = [Band(role, file, number) for name, file in self.files.items() for role, number in _of(name, file)]
+        holding = {name: self.files[name] for name in _holding_bands(self.files)}
+        found = [Band(role, file, number) for name, file in holding.items() for role, number in _of(name, file)]
         found = [Band(role, *band[1:]) for role, band in zip(distinct(b.role for b in found), found, strict=True)]
         if wanted is None:
             return tuple(found)
@@ -217,6 +218,7 @@ class Scene:
         return ours.crs == theirs.crs and bool(apart < 0.01 * abs(np.linalg.det(ours.to_ground[:2, :2])) ** 0.5)
 
     def _on_grid(self, file: RasterFile) -> Any:
+        from rasterio import Affine
         from rasterio.vrt import WarpedVRT
         from rasterio.warp import Resampling
 
@@ -233,8 +235,8 @@ class Scene:
         with environment():
             warped = WarpedVRT(
                 file.dataset,
-                crs=self.grid.dataset.crs,
-                transform=self.grid.dataset.transform,
+                crs=ours.crs,
+                transform=Affine(*ours.to_ground[:2].ravel()),
                 width=self.width,
                 height=self.height,
                 resampling=Resampling.nearest if PALETTE in file.roles else Resampling.bilinear,
@@ -255,8 +257,8 @@ class Scene:
 def finest(sizes: dict[str, tuple[int, int]]) -> str:
     """The role of the file with the most pixels, of several the first; a panchromatic band, or one that measures no
     light, only where there are no others."""
-    bands = {role: size for role, size in sizes.items() if is_spectral(role) and role != PAN} or sizes
-    return max(bands, key=lambda role: bands[role][0] * bands[role][1])
+    bands = [role for role in _holding_bands(sizes) if role != PAN] or list(sizes)
+    return max(bands, key=lambda role: sizes[role][0] * sizes[role][1])
 
 
 def rasters(assets: Iterable[Asset]) -> list[Asset]:
@@ -271,8 +273,8 @@ def open_scene(recipe: Recipe, opener: Open) -> Scene:
     files: dict[str, RasterFile] = {}
     try:
         for number, asset in enumerate(rasters(recipe.assets)):
-            role = asset.role if asset.role and asset.role not in files else f"file_{number + 1}"
-            files[role] = _open_file(asset.uri, opener)
+            role = role_of_name(asset.role)
+            files[role if role and role not in files else f"file_{number + 1}"] = _open_file(asset.uri, opener)
         if not files:
             raise Reject(Reason.UNSUPPORTED, f"none of the object's {len(recipe.assets)} files is a raster")
         mtl = next(
@@ -321,9 +323,13 @@ def _of_one_file(file: RasterFile, wanted: tuple[str, ...] | None) -> tuple[Band
     return tuple(Band(role, file, number) for role, number in named if role != ALPHA)
 
 
+def _holding_bands(roles: Iterable[str]) -> list[str]:
+    """The roles of the files that hold bands: those that name a part of the spectrum, so that masks and previews are
+    left out; all where none does."""
+    roles = list(roles)
+    return [role for role in roles if is_spectral(role)] or roles
+
+
 def _of(name: str, file: RasterFile) -> list[tuple[str, int]]:
-    """Roles and numbers of the bands of one file of several; none of one that holds no band, such as a mask. The role
-    of a single band is that of its file."""
-    if len(file.bands) > 1:
-        return [(file.roles[number - 1], number) for number in file.bands] if not is_spectral(name) else []
-    return [(name, file.bands[0])] if is_spectral(name) else []
+    """Roles and numbers of the bands of one file of several; the role of a single band is that of its file."""
+    return [(file.roles[number - 1], number) for number in file.bands] if len(file.bands) > 1 else [(name, 1)]

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from rasterio import Affine
 from tests.conftest import S3
 from tests.faults.proxy import Proxy
 from tests.flows.living import House

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from affine import Affine
+from rasterio import Affine
 from tests.operators.kit import field_picture
 
 from swath.infra import storage

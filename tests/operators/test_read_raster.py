@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from affine import Affine
+from rasterio import Affine
 from tests.operators.drawn_rasters import UTM33, field, item, read, tiled, write
 from tests.operators.kit import through
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from affine import Affine
+from rasterio import Affine
 from tests.operators.drawn_rasters import UTM33, Array, item, read, tiled
 
 from swath.operators.core.base import Reject
@@ -46,6 +46,14 @@ def test_bands_of_other_resolutions_are_brought_on_the_finest_grid(tmp_path: Pat
     for role in ("swir", "thermal"):
         assert np.abs(bands.of(role) - expected).max() <= 1, role
     assert found["valid_fraction"] == 1
+
+
+def test_files_are_known_by_the_names_of_their_bands_or_by_their_own(tmp_path: Path) -> None:
+    files = scene(tmp_path)
+    sentinel = {"B04": files["red"], "B08": files["nir"], "B11": files["swir"], "SCL": files["qa"]}
+    assert read(files["nir"], (0, 0, 64, 64), assets=sentinel)["bands"].roles == ("red", "nir", "swir")
+    numbered = {"1": files["red"], "2": files["nir"]}
+    assert read(files["nir"], (0, 0, 64, 64), assets=numbered)["bands"].roles == ("1", "2")
 
 
 def test_a_step_says_which_bands_of_a_scene_it_wants(tmp_path: Path) -> None:
