@@ -20,7 +20,7 @@ from swath.flows.survey.kept_rasters import Grid, KeptRaster, Span, kept_raster
 from swath.flows.survey.outlines import read_outlines
 from swath.flows.survey.pictures import Picture, check_pattern, columns_of, picked, pictures
 from swath.flows.survey.rasters import opened
-from swath.flows.survey.significance import FEWEST, Differences, adjusted, robust_z
+from swath.flows.survey.significance import FEWEST, Differences, Reference, adjusted, median, robust_z
 from swath.operators.core.geometry import map_points
 from swath.schemas.errors import ConfigurationError, QueryError
 from swath.schemas.items import object_id
@@ -41,7 +41,7 @@ class Unit:
     found: Differences = field(default_factory=Differences)
     area_m2: float = 0
 
-    def said(self, reference: float) -> dict[str, Any]:
+    def said(self, reference: Reference) -> dict[str, Any]:
         one = self.found
         return {
             **self.known,
@@ -50,7 +50,7 @@ class Unit:
             "after_mean": one.after / one.pixels,
             "difference": one.mean,
             "std": one.std,
-            "reference": reference,
+            "reference": reference.value,
             "pixels": one.pixels,
             "independent": one.independent,
             "t": one.t(reference),
@@ -130,25 +130,25 @@ def change(
     every = [row for some in rows for row in some]
     zones = sum(row["kind"] == "zone" for row in every)
     summary = Summary(
-        index, first, last, len(windows), zones, sum(row["significant"] for row in every), reference, chosen,
+        index, first, last, len(windows), zones, sum(row["significant"] for row in every), reference.value, chosen,
         calibrated, len(earlier) - len(windows),
     )  # fmt: skip
-    return summary, sorted(every, key=lambda row: -abs(row["difference"] - reference))
+    return summary, sorted(every, key=lambda row: -abs(row["difference"] - reference.value))
 
 
 def _calibrated(picture: Picture, index: str) -> bool:
     return any(one["calibrated"] for values in picture.nested.values() for one in values if one.get("name") == index)
 
 
-def _reference(windows: Sequence[Unit], against: Against, calibrated: bool) -> tuple[float, str]:
+def _reference(windows: Sequence[Unit], against: Against, calibrated: bool) -> tuple[Reference, str]:
     """The difference that counts as no change: of digital numbers what most windows have, since the light, the season
     and the camera change them all; of reflectance none."""
     if against == "auto":
         against = "zero" if calibrated or len(windows) < FEWEST else "scene"
-    return (float(np.median([one.found.mean for one in windows])) if against == "scene" else 0.0), against
+    return median([one.found.mean for one in windows]) if against == "scene" else Reference(), against
 
 
-def _rows(units: Sequence[Unit], reference: float, level: float) -> list[dict[str, Any]]:
+def _rows(units: Sequence[Unit], reference: Reference, level: float) -> list[dict[str, Any]]:
     rows = [one.said(reference) for one in units]
     qs, zs = adjusted([row["p_value"] for row in rows]), robust_z([row["difference"] for row in rows])
     return [

@@ -19,6 +19,15 @@ FEWEST = 5
 Plane = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The difference that counts as no change."""
+
+    value: float = 0
+    error: float = 0
+    """Its standard error."""
+
+
 @dataclass
 class Differences:
     """Of pixels, summed part by part."""
@@ -87,19 +96,28 @@ class Differences:
                 break
         return max(1.0, self.pixels / total)
 
-    def t(self, reference: float) -> float | None:
+    def t(self, reference: Reference) -> float | None:
         """Standard errors between the mean and what counts as no change; None where nothing varies."""
-        return (self.mean - reference) * math.sqrt(self.independent) / self.std if self.std else None
+        error = math.sqrt(self.std**2 / self.independent + reference.error**2)
+        return (self.mean - reference.value) / error if error else None
 
-    def p_value(self, reference: float) -> float | None:
+    def p_value(self, reference: Reference) -> float | None:
         """Two-sided, by Student's t with the degrees of freedom of `independent`; None where that is less than two."""
         from scipy.special import stdtr  # type: ignore[import-untyped]
 
         t = self.t(reference)
         if t is None:
-            return 1.0 if self.mean == reference else 0.0
+            return 1.0 if self.mean == reference.value else 0.0
         freedom = self.independent - 1
         return min(1.0, 2 * float(stdtr(freedom, -abs(t)))) if freedom >= 1 else None
+
+
+def median(means: Sequence[float]) -> Reference:
+    """Of the mean differences of windows, with its standard error by their own spread."""
+    found = np.asarray(means, np.float64)
+    middle = float(np.median(found))
+    spread = 1.4826 * float(np.median(np.abs(found - middle)))
+    return Reference(middle, math.sqrt(math.pi / 2 / len(found)) * spread)
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:

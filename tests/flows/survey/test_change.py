@@ -10,7 +10,7 @@ from tests.flows.survey.dated import UTM, box, drawn, publish, write
 
 from swath.flows.ask.query import sql
 from swath.flows.survey.change import change, show
-from swath.flows.survey.significance import Differences, adjusted, robust_z
+from swath.flows.survey.significance import Differences, Reference, adjusted, robust_z
 from swath.flows.upkeep.forget import find
 from swath.operators.core.geometry import cropping
 from swath.operators.core.ground import Georef
@@ -108,7 +108,7 @@ def test_chance_is_significant_as_often_as_the_level_says(sigma):
         hole = drawn_.copy()
         hole[10:20, 30:50] = np.nan
         found.add(np.zeros_like(drawn_), hole if seed % 2 else drawn_)
-        ps.append(found.p_value(0))
+        ps.append(found.p_value(Reference()))
     assert 0 <= np.mean(np.array(ps) < 0.05) <= 0.11  # 0.05 and three standard errors
 
 
