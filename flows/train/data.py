@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from swath.infra import storage
 from swath.operators.core.base import Pixels, Reject
 from swath.operators.image.codec import Decode
+from swath.operators.image.formats import HEAD_BYTES, sniff
 from swath.schemas.errors import ConfigurationError, SourceError, SwathError
 
 Kind = Literal["classify", "segment", "detect"]
@@ -21,6 +24,8 @@ Levels = npt.NDArray[np.uint8]
 """(H, W) class of every pixel; IGNORED where it does not count."""
 IGNORED = 255
 MAX_CLASSES = 250
+MOST_PIXELS = 64 << 20
+"""Of a raster that is learnt from as one picture."""
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".pdf")
 
 
@@ -80,10 +85,33 @@ def decoded(data: bytes, page: int | None = None) -> Pixels:
     return pixels
 
 
+def shown(data: bytes, page: int | None = None) -> Pixels:
+    """The picture as a model will see it, (H, W, 3) uint8: a TIFF that says where on the ground it lies as
+    `read_raster` shows it, which scales samples of more than 8 bits; others as `decode` does. Raises Reject."""
+    if page is None and sniff(data[:HEAD_BYTES]) == "tiff" and (pixels := _of_raster(data)) is not None:
+        return pixels
+    return decoded(data, page)
+
+
+def _of_raster(data: bytes) -> Pixels | None:
+    """None where it lies nowhere on the ground, or cannot be read; `decode` says why."""
+    from swath.operators.survey.raster_file import Window
+    from swath.operators.survey.scene import Asset, Recipe, open_scene
+
+    try:
+        raster = open_scene(Recipe((Asset("image", "a GeoTIFF"),), ""), lambda _: io.BytesIO(data))
+        with closing(raster):
+            if raster.georef is None or raster.width * raster.height > MOST_PIXELS:
+                return None
+            return raster.pixels(raster.read(Window(0, 0, raster.width, raster.height)))
+    except Reject:
+        return None
+
+
 def pixels_of(uri: str, page: int | None = None) -> Pixels:
     """The picture of a URI. Raises SourceError with its name."""
     try:
-        return decoded(content(uri), page)
+        return shown(content(uri), page)
     except Reject as reject:
         raise SourceError(f"{uri}: is no picture that can be read ({reject.message})") from None
 

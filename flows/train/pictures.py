@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swath.flows.train.data import Boxes, Labelled, Sample, content, decoded, pixels_of, require, some
+from swath.flows.train.data import Boxes, Labelled, Sample, content, pixels_of, require, shown, some
 from swath.operators.core.base import Pixels, Reject
 from swath.operators.core.geometry import shrunk
 from swath.operators.models.info import Three
@@ -59,7 +59,7 @@ def look_over(labelled: Labelled, progress: Progress = lambda done: None) -> See
     for number, sample in enumerate(labelled.samples, 1):
         try:
             data = content(sample.uri)
-            pixels = decoded(data, sample.page)
+            pixels = shown(data, sample.page)
         except (SourceError, Reject) as error:
             broken.append(f"{sample.uri} ({error.message if isinstance(error, Reject) else error})")
             continue
