@@ -75,6 +75,9 @@ class Footprint(ItemOperator):
     def inputs(self) -> tuple[Column, ...]:
         return (*_CAMERA, *_PLACE)
 
+    def optional(self) -> frozenset[str]:
+        return frozenset(column.name for column in Xmp().outputs())
+
     def outputs(self) -> tuple[Column, ...]:
         return (
             Column("gsd_m", pa.float64(), "Side of a source pixel on the ground, in the picture's middle", "metres"),

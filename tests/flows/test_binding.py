@@ -221,7 +221,7 @@ def test_settings_reach_their_step_and_leave_lines_known() -> None:
 def test_what_cannot_be_read_as_a_pipeline_is_said(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\nsteps: [decode]")
     for path, message in (
-        ("no_such_one", "there is no pipeline 'no_such_one': not one of documents, photos, survey"),
+        ("no_such_one", "there is no pipeline 'no_such_one': not one of captures, documents, photos, rasters, survey"),
         (tmp_path, "there is no pipeline"),
         (tmp_path / "latin.yaml", "it is no UTF-8 text"),
     ):

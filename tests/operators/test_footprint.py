@@ -219,6 +219,11 @@ def test_configured_heights_are_no_assumption() -> None:
     assert read(photo(gimbal(height=None), exif(**MM)), altitude_above_ground_m=80)["gsd_m"] == pytest.approx(0.8)
 
 
+def test_it_can_do_without_the_step_xmp() -> None:
+    (row,) = through([item(0, photo(b"", exif(**MM)))], Exif(), Decode(), Footprint(altitude_above_ground_m=100))
+    assert corners(row) == near(corners(read(NADIR)))
+
+
 # Focal lengths
 
 
