@@ -69,7 +69,8 @@ def export(
     with contextlib.closing(open_session(warehouse, view, as_of=as_of)) as session:
         if format == "gpkg" and view in session.pipelines:
             there = (f"{view}.{name}" for name in _LAYERS if f"{view}.{name}" in session.views)
-            names = [name for name in there if have_places(schema_of(session.view(name).columns))]
+            placed = (name for name in there if have_places(schema_of(session.view(name).columns)))
+            names = [name for name in placed if name == f"{view}.items" or _has_rows(session, name)]
         else:
             session.view(view)
             names = [view]
@@ -92,6 +93,10 @@ def export(
             if format == "geojson":
                 return _write(format, iter([(place(f"{name}.geojson"), reader)]))
             return _write(format, ((place(name), part) for name, part in _parts(reader, keys, format)))
+
+
+def _has_rows(session: Session, view: str) -> bool:
+    return bool(session.stream(f"SELECT 1 FROM {relation(view)} LIMIT 1").read_all().num_rows)
 
 
 def _rows(session: Session, view: str) -> pa.RecordBatchReader:

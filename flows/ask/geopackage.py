@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from swath.flows.ask.places import places
 from swath.infra.scratch import Scratch
-from swath.operators.core.ground import WGS84
 from swath.schemas.errors import WarehouseError
 
 GEOMETRY = "geom"
+CRS = "EPSG:4326"
+"""Longitude and latitude: x is longitude here (OGC 12-128r19, 2.1.3.1), whatever the order of EPSG."""
 
 
 def write_geopackage(path: Path, layers: Iterable[tuple[str, pa.RecordBatchReader]]) -> int:
@@ -48,7 +49,7 @@ def write_geopackage(path: Path, layers: Iterable[tuple[str, pa.RecordBatchReade
                     driver="GPKG",
                     geometry_name=GEOMETRY,
                     geometry_type="Unknown",
-                    crs=WGS84,
+                    crs=CRS,
                     append=made.exists(),
                 )
             except (DataLayerError, DataSourceError) as error:
