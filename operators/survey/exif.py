@@ -11,7 +11,8 @@ from PIL.ExifTags import GPS, IFD, Base
 
 from swath.operators.core.base import BYTES, Item, ItemOperator
 from swath.operators.survey.header import Directory, exif_block
-from swath.operators.survey.xmp import Properties, moment, position, properties
+from swath.operators.survey.xmp import moment, position
+from swath.operators.survey.xmp_packet import Properties, properties
 from swath.schemas.columns import Column
 from swath.schemas.items import TIMESTAMP
 

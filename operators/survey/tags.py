@@ -8,7 +8,7 @@ import re
 from PIL.ExifTags import IFD, Base
 
 from swath.operators.survey.header import Directory, exif_block
-from swath.operators.survey.xmp import properties
+from swath.operators.survey.xmp_packet import properties
 
 BLACK_LEVEL = 50714
 """Of DNG, in the first directory: a number, or those of the sensor's pattern of pixels."""

@@ -21,7 +21,8 @@ from tests.operators.drone_photos import (
 )
 
 from swath.operators.survey.exif import Exif
-from swath.operators.survey.xmp import Xmp, properties
+from swath.operators.survey.xmp import Xmp
+from swath.operators.survey.xmp_packet import properties
 
 NOTHING = dict.fromkeys(column.name for column in Xmp().outputs())
 
