@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.operators.onnx_models import brightest_channel, green_cells
 
 from swath.flows.demo.draw import draw
 
@@ -48,6 +49,8 @@ def test_every_command_in_the_readme_works(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "demo")
     write_model(tmp_path / "model.onnx")
+    green_cells(tmp_path / "detector.onnx")
+    brightest_channel(tmp_path / "segmenter.onnx")
     environment = {
         **os.environ,
         "SWATH_RAY": "off",  # the same plan without Ray: the commands are what is tested here
