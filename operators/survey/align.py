@@ -17,7 +17,7 @@ Plane = npt.NDArray[np.float32]
 COARSE = 256
 """Length in pixels of the shorter side at which the search begins."""
 PATCH, LEAST, RESPONSE = 96, 8, 0.07
-"""Side of a patch whose shift is measured; how many must tell one; how sharp its peak must be."""
+"""Longest side of a patch whose shift is measured; how many must tell one; how sharp its peak must be."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def shifts_of(reference: Plane, moving: Plane) -> tuple[npt.NDArray[np.float64],
     """Middles of patches, (N, 2), and how far each is shifted in the other picture, by phase correlation; those that
     tell nothing are left out."""
     height, width = reference.shape
-    side = min(PATCH, height, width)
+    side = min(max(32, min(height, width) // 4), PATCH, height, width)
     window = cv2.createHanningWindow((side, side), cv2.CV_32F)
     middles, shifts = [], []
     for top in _starts(height, side):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ def light_of(samples: npt.NDArray[Any], bits: int, tags: Tags) -> Light | str:
                 found = light(samples.astype(np.float32), bits, tags)
             if isinstance(found, Light) and not np.isfinite(found.signal).all():
                 return "with what its header says, some values would be no numbers"
+            if isinstance(found, Light) and found.irradiance is not None and not 1e-6 < found.irradiance < 1e9:
+                return replace(found, irradiance=None, note="the sun sensor's irradiance is impossible")
             return found
     return "its tags are of no camera whose calibration is published (MicaSense, Parrot Sequoia, DJI multispectral)"
 

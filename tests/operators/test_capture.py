@@ -12,6 +12,7 @@ import pytest
 from tests.operators import drawn_captures as drawn
 from tests.operators.kit import item, step, through
 
+from swath.flows.pipelines.binding import bind, load
 from swath.flows.source.grouping import File, check_rule, objects_of
 from swath.operators.core.base import Reject
 from swath.operators.core.geometry import map_points
@@ -197,6 +198,17 @@ def test_chosen_bands_come_in_the_order_of_the_configuration(tmp_path: Path) -> 
     assert found["bands"].roles == ("nir", "red")
     with pytest.raises(ConfigurationError, match="reference 'green' is none of the bands nir, red"):
         ReadCapture(bands=("nir", "red"), reference="green").check()
+
+
+def test_the_pipeline_captures_gives_the_ndvi_of_the_scene(tmp_path: Path) -> None:
+    paths = drawn.micasense(tmp_path)
+    row = capture_of("micasense", paths) | {"bytes": paths[0].read_bytes()}
+    [found] = through([row], *bind(load("captures")).steps)
+    assert found["status"] == "ok", found["reject_message"]
+    red, nir = drawn.expected("red"), drawn.expected("nir")
+    ndvi = next(index for index in found["indices"] if index["name"] == "ndvi")
+    assert ndvi["calibrated"]
+    assert ndvi["mean"] == pytest.approx(float(((nir - red) / (nir + red)).mean()), abs=0.01)
 
 
 def test_an_object_of_one_colour_picture_is_read_as_such(tmp_path: Path) -> None:
