@@ -50,12 +50,12 @@ def draw_folder(folder: Path, seed: int) -> dict[str, Any]:
             name: round(float(ndvi[_mask(corners) & valid].mean()), 4)
             for name, corners in zip(NAMES, _corners(), strict=True)
         }
-    write(folder / "broken_truncated.tif", content[:1000])
+    write(folder / "broken_corrupt.tif", content[:300])  # in the middle of its header
     windows = -(-WIDTH // 1024) * -(-HEIGHT // 1024)
     return {
         "files": len(VIGOUR) + 1,
         "items": len(VIGOUR) * windows + 1,
-        "rejects": {"broken_truncated.tif": str(Reason.TRUNCATED)},
+        "rejects": {"broken_corrupt.tif": str(Reason.CORRUPT)},
         "ndvi": mean,
     }
 

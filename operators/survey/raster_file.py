@@ -224,6 +224,8 @@ class RasterFile:
                     size = int(self.dataset.get_tag_item(f"BLOCK_SIZE_{place}", "TIFF", bidx=band) or 0)
                     offset = int(self.dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=band) or 0)
                     found[column, row] = found.get((column, row), 0) + size
+                    if not size:
+                        self._check_unwritten(band, column * width, row * height)
                     if size and offset + size > self.size:
                         raise Reject(
                             Reason.TRUNCATED,
@@ -231,6 +233,12 @@ class RasterFile:
                         )
         self._looked_up = window, found
         return found
+
+    def _check_unwritten(self, band: int, left: int, top: int) -> None:
+        """Raises Reject (corrupt) where nobody knows whether a block was written, because the list of them is cut off;
+        of one that was not, a pixel costs nothing."""
+        with self._reading(f"the place of the block at pixel ({left}, {top})"):
+            self.dataset.read(band, window=_rio(Window(left, top, 1, 1)))
 
     @cached_property
     def size(self) -> int:

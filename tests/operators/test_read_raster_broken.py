@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+import tifffile
 from tests.operators.drawn_rasters import bomb, field, item, place_of_block, read, tiled, write
 
 from swath.infra import storage
@@ -37,6 +38,18 @@ def test_of_a_truncated_cog_the_windows_before_its_end_are_read(tmp_path: Path) 
     assert read(path, (0, 0, 320, 100))["valid_fraction"] == 1
     with pytest.raises(Reject, match=rf"a.tif ends at byte {offset + size // 2}, before block \(1, 1\)") as raised:
         read(path, (100, 100, 100, 100))
+    assert raised.value.reason == Reason.TRUNCATED
+
+
+def test_blocks_whose_places_are_cut_off_are_not_taken_for_ones_that_were_never_written(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.tif", field(1024, 1024), driver="COG", compress="deflate", blocksize=64 * 2, overviews="NONE"
+    )
+    with tifffile.TiffFile(path) as file:
+        places = file.pages[0].tags["TileByteCounts"].valueoffset
+    path.write_bytes(path.read_bytes()[: places + 8])
+    with pytest.raises(Reject, match=r"a.tif ends before the place of the block at pixel \(512, 512\)") as raised:
+        read(path, (512, 512, 256, 256))
     assert raised.value.reason == Reason.TRUNCATED
 
 
