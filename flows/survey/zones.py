@@ -170,7 +170,10 @@ def show(summary: Summary, rows: Sequence[dict[str, Any]], as_json: bool) -> Non
     table = listing("zone", "date", "ha", "seen", "index means", "cover", "things", right=("ha", "seen"))
     for row in rows[:SHOWN]:
         means = "  ".join(f"{one['name']} {one['mean']:.3f}" for one in row["indices"])
-        cover = "  ".join(f"{one['label']} {one['fraction']:.0%} ({one['step']})" for one in row["cover"])
+        cover = "  ".join(
+            f"{one['label']} {'' if one['exact'] else 'about '}{one['fraction']:.0%} ({one['step']})"
+            for one in row["cover"]
+        )
         things = "  ".join(f"{one['count']} {one['label']}" for one in row["counts"])
         name = row["name"] or str(row["zone"])
         area, seen = f"{row['area_m2'] / 1e4:,.2f}", f"{row['seen_fraction']:.0%}"
@@ -180,6 +183,8 @@ def show(summary: Summary, rows: Sequence[dict[str, Any]], as_json: bool) -> Non
     notes = [
         f"{summary.seen} of {summary.zones} zones seen on {len(summary.days)} days: {len(rows)} rows in `zones`{more}"
     ]
+    if any(not one["exact"] for row in rows for one in row["cover"]):
+        notes.append("'about' is the share of whole pictures or windows that show the zone, not of the zone itself")
     notes += [f"{summary.repaired} outlines crossed themselves and were repaired"] if summary.repaired else []
     notes += [f"{summary.left_out} features are no polygons and were left out"] if summary.left_out else []
     notes += (
