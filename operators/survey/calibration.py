@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,24 +130,26 @@ def _sequoia_vignette(shape: tuple[int, ...], tags: Tags) -> tuple[Plane | float
 
 
 def _sequoia_irradiance(tags: Tags) -> float | None:
-    """Count of the sunshine sensor by gain and time, from the last reading, which is that nearest to the picture.
+    """Count of the sunshine sensor by gain and time, from the last reading, which is that nearest to the picture. The
+    reading tells the gain by an index: how much it is of this sensor, its counts of one light at each gain do.
 
     Source: Parrot developer forum, Details of IrradianceList: little-endian uint64 microseconds, uint16 two channels,
-    gain and milliseconds, float yaw, pitch, roll.
+    gain index and milliseconds, float yaw, pitch, roll; IrradianceCalibrationMeasurement: index, milliseconds and
+    counts of both channels for each gain.
     """
-    import base64
-    import binascii
-    import struct
-
     reading = struct.Struct("<QHHHHfff")
+    text = "".join((tags.text("camera:IrradianceList") or "").split())
     try:
-        content = base64.b64decode("".join((tags.text("camera:IrradianceList") or "").split()))
-    except (binascii.Error, ValueError):
+        content = base64.b64decode(text[: len(text) // 4 * 4])
+    except binascii.Error:
         return None
     whole = len(content) // reading.size
     if whole == 0:
         return None
-    _, count, _, gain, milliseconds, *_ = reading.unpack_from(content, (whole - 1) * reading.size)
+    _, count, _, index, milliseconds, *_ = reading.unpack_from(content, (whole - 1) * reading.size)
+    known = tags.numbers("camera:IrradianceCalibrationMeasurement")
+    table = {row[0]: row[2] / row[1] for row in zip(*[iter(known)] * 4, strict=False) if row[1] > 0}
+    gain = table.get(index) or float(index)
     return count / (gain * milliseconds) if count and gain and milliseconds else None
 
 

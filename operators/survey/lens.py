@@ -81,7 +81,7 @@ def _dji(tags: Tags) -> Lens | None:
     if center[0] is None or center[1] is None:
         return None
     shift = [tags.number(f"drone-dji:RelativeOpticalCenter{axis}") for axis in "XY"]
-    shared = tags.numbers("drone-dji:CalibratedHMatrix", "drone-dji:DewarpHMatrix")
+    shared = tags.numbers("drone-dji:CalibratedHMatrix")
     if len(shared) == 9:
         to_common = np.array(shared).reshape(3, 3)
     elif shift[0] is not None and shift[1] is not None:

@@ -229,19 +229,20 @@ def sequoia(folder: Path, panel: float | None = None) -> list[Path]:
     """IMG_180413_080658_0000_GRE.TIF and its like, of the scene or of a grey `panel`; without a camera model."""
     paths = []
     for letters, role, shift in (("GRE", "green", (0, 0)), ("RED", "red", (6.4, 3.7)), ("NIR", "nir", (-5.2, 8.8))):
-        count, exposure, iso = (600, 0.002, 100) if panel else (420, 0.004, 200)
+        sun, gain, exposure, iso = (600, 2, 0.002, 100) if panel else (420, 1, 0.004, 200)
         a, b, c, stop, factor = 14.0, 4100.0, 0.3, 2.2, 2.7
         y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
         place = np.dstack([x + shift[0], y + shift[1]]) + np.float32(MARGIN)
         light = cv2.remap(scene(role), place, None, cv2.INTER_CUBIC) if panel is None else np.full(x.shape, panel)
         fading = 0.8 + 0.6 * x / WIDTH - 0.6 * (x / WIDTH) ** 2
-        numbers = (light * count * factor * (a * exposure * iso + c) / stop**2 + b) * fading
-        readings = [struct.pack("<QHHHHfff", 10**6 * at, count, 5, 1, 100, 0, 0, 0) for at in (1, 2)]
+        numbers = (light * sun * factor * (a * exposure * iso + c) / stop**2 + b) * fading
+        readings = [struct.pack("<QHHHHfff", at, sun * 8 ** (gain - 1), 5, gain, 100, 0, 0, 0) for at in (1, 2)]
         tags = {
             "Camera:BandName": {"green": "Green", "red": "Red", "nir": "NIR"}[role],
             "Camera:SensorModel": f"{a},{b},{c}",
             "Camera:VignettingPolynomial2DName": "0,0,1,0,2,0",
             "Camera:VignettingPolynomial2D": "0.8,0.6,-0.6",
+            "Camera:IrradianceCalibrationMeasurement": "1,600,300,7,2,600,2400,60",
             "Camera:IrradianceList": base64.b64encode(b"".join(readings)).decode(),
         }
         exif = {Base.ExposureTime: exposure, Base.ISOSpeedRatings: iso, Base.FNumber: stop}
