@@ -20,6 +20,9 @@ from swath.flows.survey.outlines import Zone, moved
 from swath.flows.survey.pictures import Picture
 from swath.operators.core.ground import WGS84
 
+LARGE_DEGREES = 3
+"""From which extent on a zone is not taken to the CRS of a picture as a whole."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -130,14 +133,25 @@ class Claims:
                             found.setdefault(number, []).extend([layer] if layer else [])
         return found
 
+    def _there(self, number: int, crs: str, picture: Picture) -> Any:
+        """A zone in the CRS of a picture; of a large one, which may reach further than that is defined, what is near
+        the picture."""
+        import shapely
+
+        zone = self.zones[number]
+        west, south, east, north = zone.lonlat.bounds
+        if max(east - west, north - south) > LARGE_DEGREES:
+            west, south, east, north = picture.footprint.buffer(0.01).bounds
+            return moved(shapely.clip_by_rect(zone.lonlat, west, south, east, north), WGS84, crs)
+        if (number, crs) not in self._moved:
+            self._moved[number, crs] = moved(zone.shape, zone.crs, crs)
+        return self._moved[number, crs]
+
     def _layer(
         self, raster: KeptRaster, picture: Picture, number: int, earlier: Sequence[dict[str, int]], column: str
     ) -> Layer | None:
-        grid, zone = raster.grid, self.zones[number]
-        key = number, str(grid.georef.crs)
-        if key not in self._moved:
-            self._moved[key] = moved(zone.shape, zone.crs, key[1])
-        shape = grid.pixels_of(self._moved[key], key[1])
+        grid = raster.grid
+        shape = grid.pixels_of(self._there(number, str(grid.georef.crs), picture), str(grid.georef.crs))
         span = grid.span(shape)
         if span is None:
             return None

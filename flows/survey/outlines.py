@@ -86,8 +86,10 @@ def _zone(number: int, name: str | None, shape: Any, crs: str, uri: str) -> Zone
     lonlat = moved(shape, crs, WGS84)
     if not np.isfinite(shapely.bounds(lonlat)).all() or abs(shapely.bounds(lonlat)[1::2]).max() > 90:
         raise ConfigurationError(f"{uri}: zone {number} lies outside its CRS {crs_of(crs).name}; is it the right one?")
-    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(lonlat))
-    return Zone(number, name, shape, crs, across_dateline(lonlat), abs(area))
+    dense = shapely.segmentize(shapely.orient_polygons(lonlat), 100 * STEP_DEGREES)  # parallels are no geodesics
+    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(dense)
+    lonlat = across_dateline(lonlat) if crs_of(crs).is_projected else lonlat
+    return Zone(number, name, shape, crs, lonlat, abs(area))
 
 
 def moved(shape: Any, crs: str, to: str) -> Any:

@@ -119,6 +119,13 @@ def test_without_rasters_the_means_of_items_are_averaged_by_ground_and_it_says_s
     assert row["seen_fraction"] == pytest.approx(1, abs=1e-3)
 
 
+def test_a_zone_as_large_as_the_world_counts_where_there_are_pictures(tmp_path):
+    house = publish(tmp_path / "house", {DAY: drawn(half_green())}, size=160)
+    _, (row,) = zones(house, write(tmp_path / "f.geojson", {"all": shapely.box(-170, -90, 170, 90)}), "fields")
+    assert row["indices"][0]["pixels"] == 160 * 160
+    assert row["seen_m2"] == pytest.approx(160 * 160 * METRES, rel=1e-3)
+
+
 def test_of_a_photo_the_pixels_lie_where_its_projection_puts_them(tmp_path):
     tilted = Georef(UTM.crs, UTM.to_ground @ np.array([[1, 0.1, 0], [0, 1.2, 0], [0, 1e-3, 1]]), "terrain unknown")
     house = publish(tmp_path / "house", {DAY: drawn(half_green())}, size=160, georefs={DAY: tilted})
