@@ -40,13 +40,13 @@ class Panel(BaseModel):
 
     uris: dict[str, str]
     """Role of a band to its file."""
-    reflectance: dict[str, float] | float
-    """Of the panel, 0 to 1; of each band, or of all."""
+    reflectance: dict[str, float] | float | None = None
+    """Of the panel, 0 to 1; of each band, or of all. None: what a MicaSense read of its code."""
     area: tuple[int, int, int, int] | None = None
     """Left, top, width and height in pixels, well within the panel; None: what a MicaSense found itself."""
 
     def of(self, role: str) -> float | None:
-        return self.reflectance if isinstance(self.reflectance, float) else self.reflectance.get(role)
+        return self.reflectance.get(role) if isinstance(self.reflectance, dict) else self.reflectance
 
 
 class ReadCapture(Transform):
@@ -100,10 +100,10 @@ class ReadCapture(Transform):
         if self.reference and self.bands and self.reference not in self.bands:
             raise ConfigurationError(f"the reference {self.reference!r} is none of the bands {', '.join(self.bands)}")
         for role in self.panel.uris if self.panel else ():
-            if self.panel and self.panel.of(role) is None:
+            if self.panel and self.panel.reflectance is not None and self.panel.of(role) is None:
                 raise ConfigurationError(f"panel.reflectance lacks {role}, of which panel.uris names a picture")
 
-    def load(self) -> dict[str, float]:
+    def load(self) -> dict[str, Any]:
         """The panel's signal by role, once it was read."""
         return {}
 
@@ -193,16 +193,15 @@ class ReadCapture(Transform):
         return [(plane, way) for plane, _ in planes], "; ".join(notes) or None
 
     def _by_panel(self, role: str, light: Light, item: Item, model: dict[str, Any]) -> tuple[Plane, str] | None:
-        albedo = self.panel.of(role) if self.panel else None
-        if self.panel is None or role not in self.panel.uris or albedo is None:
+        if self.panel is None or role not in self.panel.uris:
             return None
         if role not in model:
             model[role] = self._panel_signal(role, item)
-        signal, irradiance = model[role]
+        signal, irradiance, albedo = model[role]
         return reflectance_by_panel(light, signal, irradiance, albedo), calibration.PANEL
 
-    def _panel_signal(self, role: str, item: Item) -> tuple[float, float | None]:
-        """Mean signal of the panel, and the sun sensor's irradiance when it was taken."""
+    def _panel_signal(self, role: str, item: Item) -> tuple[float, float | None, float]:
+        """Mean signal of the panel, the sun sensor's irradiance when it was taken, and its reflectance."""
         assert self.panel is not None
         uri = self.panel.uris[role]
         band = read_band(uri, role, item["open"], self.max_pixels)
@@ -218,7 +217,10 @@ class ReadCapture(Transform):
             cv2.fillPoly(inside, [np.array(corners).reshape(-1, 2).round().astype(np.int32)], 1)
         if not inside.any():
             raise ConfigurationError(f"{uri}: where the panel is, its header does not say; give panel.area")
-        return float(light.signal[inside > 0].mean()), light.irradiance
+        albedo = self.panel.of(role) or band.tags.number("camera:Albedo", "micasense:Albedo")
+        if not albedo:
+            raise ConfigurationError(f"{uri}: how much the panel reflects, its header does not say; give it")
+        return float(light.signal[inside > 0].mean()), light.irradiance, albedo
 
     def _aligned(self, bands: Sequence[Band], planes: Sequence[npt.NDArray[Any]]) -> list[Laid]:
         at = next((at for at, band in enumerate(bands) if band.role == (self.reference or "green")), 0)

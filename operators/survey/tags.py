@@ -58,7 +58,7 @@ class Tags:
     @property
     def wavelength(self) -> float | None:
         """Nanometres of the middle of the band."""
-        found = self.number("camera:CentralWavelength", "drone-dji:CentralWavelength")
+        found = self.number("camera:CentralWavelength", "camera:CentralWaveLength", "drone-dji:CentralWavelength")
         if found is None and (words := re.match(r"\s*(\d{3,4})\s*\(", self.text("drone-dji:BandFreq") or "")):
             found = float(words[1])
         return found if found and found > 0 else None

@@ -23,6 +23,8 @@ from PIL import Image, TiffTags
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from swath.operators.survey.tags import Tags
+
 Plane = npt.NDArray[np.float32]
 HEIGHT, WIDTH = 288, 384
 MARGIN = 60
@@ -127,6 +129,19 @@ def write(path: Path, numbers: npt.NDArray[Any], tags: Mapping[str, str], exif: 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.clip(np.rint(numbers), 0, 65535).astype(np.uint16)).save(path, "TIFF", tiffinfo=header)
     return path
+
+
+def retag(path: Path, tags: Mapping[str, str]) -> None:
+    """Adds properties to the XMP of a file, or changes them."""
+    with Image.open(path) as image:
+        numbers, header = np.asarray(image), dict(image.tag_v2)
+    known = Tags(path.read_bytes())
+    names = {vocabulary.lower(): vocabulary for vocabulary in _NAMESPACES}
+    xmp = {f"{names[name.partition(':')[0]]}:{name.partition(':')[2]}": ",".join(value.replace(",", " ").split())
+           for name, value in known.xmp.items()}  # fmt: skip
+    exif = {tag: known.exif(tag) for tag in (Base.ExposureTime, Base.FocalPlaneXResolution, Base.FocalPlaneYResolution)}
+    exif |= {Base.ISOSpeed: int(known.exif(Base.ISOSpeed) or 0), BLACK_LEVEL: header[BLACK_LEVEL]}
+    write(path, numbers, xmp | dict(tags), exif)
 
 
 def packet(tags: Mapping[str, str]) -> bytes:

@@ -158,6 +158,24 @@ def test_dji_and_sequoia_are_proportional_to_reflectance_and_a_panel_makes_it_re
         assert relative_error(known["bands"], role) < 0.02, role
 
 
+def test_of_a_panel_that_a_micasense_found_itself_place_and_reflectance_are_in_its_header(tmp_path: Path) -> None:
+    paths = drawn.micasense(tmp_path / "field", sun=False)
+    seen = {"Camera:ReflectArea": "100,100,160,100,160,150,100,150"}
+    area = np.s_[100:150, 100:160]
+    uris = {}
+    for camera, path in zip(drawn.RIG[1:3], drawn.micasense(tmp_path / "panel", sun=False)[1:3], strict=True):
+        albedo = float(drawn.seen_by(camera, drawn.GREEN)[area].mean())  # what lies there is the panel
+        drawn.retag(path, seen | {"Camera:Albedo": str(albedo)})
+        uris[camera.role] = f"file://{path}"
+    found = read("micasense", paths, bands=("green", "red"), panel=Panel(uris=uris))
+    assert (found["calibrated"], found["calibrated_by"]) == (True, "panel")
+    for role in ("green", "red"):
+        assert relative_error(found["bands"], role) < 0.02, role
+    drawn.retag(tmp_path / "panel" / "IMG_0000_2.tif", {"Camera:Albedo": "0"})
+    with pytest.raises(ConfigurationError, match="how much the panel reflects"):
+        read("micasense", paths, bands=("green", "red"), panel=Panel(uris=uris))
+
+
 def test_without_a_sun_sensor_samples_stay_digital_numbers_and_it_says_why(tmp_path: Path) -> None:
     found = read("micasense", drawn.micasense(tmp_path, sun=False), align="model")
     assert (found["calibrated"], found["calibrated_by"]) == (False, "none")
