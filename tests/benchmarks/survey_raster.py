@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -31,8 +32,8 @@ from swath.infra.s3server import SeaweedFS
 
 SIDES, QUICK_SIDES = (10_000, 40_000), (3_000, 9_000)
 WINDOW = 1024
-NICE = ("nice", "-n", "15")
-"""As Ray starts its workers, so that a machine with other work on it slows both down alike."""
+AS_NICE = {"RAY_worker_niceness": "0"}
+"""Ray's workers are as nice as plain loops, so that a machine with other work on it slows both down alike."""
 GIB = 2**30
 PIPELINE = """
 name: raster
@@ -53,6 +54,8 @@ class Run:
     """The most that was resident in the driver."""
     worker_bytes: int = 0
     """The most that was resident in one of the processes it started."""
+    cpu_seconds: float = 0.0
+    """Of all its processes, as sampled: what a busy machine changes little."""
 
 
 def windows(options: Options) -> Result:
@@ -60,7 +63,7 @@ def windows(options: Options) -> Result:
     sides = QUICK_SIDES if options.quick else SIDES
     rasters = {side: drawn(side) for side in sides}
     runs: dict[int, list[Run]] = {side: [] for side in sides}
-    loops: dict[int, list[float]] = {side: [] for side in sides}
+    loops: dict[int, list[tuple[float, float]]] = {side: [] for side in sides}
     with TemporaryDirectory(dir=CACHE) as scratch, SeaweedFS(Path(scratch, "s3")) as server:
         os.environ.update(server.environment())
         bucket = server.create_bucket("rasters")
@@ -71,7 +74,7 @@ def windows(options: Options) -> Result:
             for side, uri in uris.items():
                 runs[side].append(_run(Path(scratch, f"run-{turn}-{side}"), uri))
                 loops[side].append(_loops(Path(scratch), uri))
-                say(f"turn {turn + 1}: {side} px: run {runs[side][-1].seconds:.1f} s, loops {loops[side][-1]:.1f} s")
+                say(f"turn {turn + 1}: {side} px: run {runs[side][-1].seconds:.1f} s, loops {loops[side][-1][0]:.1f} s")
         with _Counting(server.endpoint) as proxy:
             os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
             _run(Path(scratch, "counted"), uris[sides[1]])
@@ -79,8 +82,10 @@ def windows(options: Options) -> Result:
     small, large = sides
     own = own_bytes(rasters[large], WINDOW)
     seconds = {side: [run.seconds for run in runs[side]] for side in sides}
-    run_slope = median(seconds[large]) - median(seconds[small])
-    loop_slope = median(loops[large]) - median(loops[small])
+    loop_seconds = {side: [wall for wall, _ in loops[side]] for side in sides}
+    cpu = {side: [run.cpu_seconds for run in runs[side]] for side in sides}
+    loop_cpu = {side: [spent for _, spent in loops[side]] for side in sides}
+    run_slope, loop_slope = _slope(seconds), _slope(loop_seconds)
     items = {side: runs[side][0].record["ok"] for side in sides}
     figures = {
         "sides_px": list(sides),
@@ -88,12 +93,15 @@ def windows(options: Options) -> Result:
         "megabytes": {side: round(rasters[side].stat().st_size / 1e6, 1) for side in sides},
         "loops": os.cpu_count(),
         "run_seconds": {side: [round(one, 1) for one in seconds[side]] for side in sides},
-        "loops_seconds": {side: [round(one, 1) for one in loops[side]] for side in sides},
+        "loops_seconds": {side: [round(one, 1) for one in loop_seconds[side]] for side in sides},
+        "run_cpu_seconds": {side: [round(one, 1) for one in cpu[side]] for side in sides},
+        "loops_cpu_seconds": {side: [round(one, 1) for one in loop_cpu[side]] for side in sides},
+        "cpu_of_loops_over_cpu_of_run": round(_slope(loop_cpu) / _slope(cpu), 3),
         "execute_seconds": {side: [run.record["phases"]["execute"] for run in runs[side]] for side in sides},
         "operators_seconds": runs[large][0].record["operators"],
         "run_windows_a_second": round((items[large] - items[small]) / run_slope, 2),
         "loops_windows_a_second": round((items[large] - items[small]) / loop_slope, 2),
-        "whole_loops_over_whole_run": round(median(loops[large]) / median(seconds[large]), 3),
+        "whole_loops_over_whole_run": round(median(loop_seconds[large]) / median(seconds[large]), 3),
         "bytes_of_windows": own,
         "bytes_from_s3": received,
     }
@@ -109,6 +117,11 @@ def windows(options: Options) -> Result:
     )
 
 
+def _slope(values: dict[int, list[float]]) -> float:
+    """Of the medians, between the small and the large one."""
+    return median(values[max(values)]) - median(values[min(values)])
+
+
 def _run(folder: Path, uri: str) -> Run:
     """`swath run` into a new warehouse on local disk, its processes watched."""
     folder.mkdir()
@@ -116,7 +129,7 @@ def _run(folder: Path, uri: str) -> Run:
     pipeline.write_text(PIPELINE)
     run, started = Run(), time.perf_counter()
     command = [SWATH, "run", str(pipeline), uri, "--warehouse", str(folder / "lake")]
-    environment = {**os.environ, "SWATH_HOME": str(folder / "home")}
+    environment = {**os.environ, **AS_NICE, "SWATH_HOME": str(folder / "home")}
     with subprocess.Popen(
         [*command, "--ray", "local", "--direct", "--json"],
         stdout=subprocess.PIPE,
@@ -139,6 +152,7 @@ def _run(folder: Path, uri: str) -> Run:
 
 
 def _watch(process: subprocess.Popen[str], run: Run) -> None:
+    spent: dict[tuple[int, float], float] = {}
     while process.poll() is None:
         with suppress(psutil.Error):
             driver = psutil.Process(process.pid)
@@ -146,17 +160,20 @@ def _watch(process: subprocess.Popen[str], run: Run) -> None:
             for child in driver.children(recursive=True):
                 with suppress(psutil.Error):
                     run.worker_bytes = max(run.worker_bytes, child.memory_info().rss)
+                    spent[child.pid, child.create_time()] = sum(child.cpu_times()[:2])
+            spent[driver.pid, 0] = sum(driver.cpu_times()[:2])
         time.sleep(0.25)
+    run.cpu_seconds = sum(spent.values())
 
 
-def _loops(folder: Path, uri: str) -> float:
-    """As many plain loops as there are cores: seconds until the last is through."""
+def _loops(folder: Path, uri: str) -> tuple[float, float]:
+    """As many plain loops as there are cores: seconds until the last is through, and those of their processors."""
     parts = os.cpu_count() or 1
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "tests.benchmarks.plain_raster", uri, str(WINDOW)]
     loops = [
         subprocess.Popen(
-            [*NICE, *command, str(folder / f"part-{part}"), str(part), str(parts)],
+            [*command, str(folder / f"part-{part}"), str(part), str(parts)],
             cwd=REPOSITORY,
         )
         for part in range(parts)
@@ -164,7 +181,9 @@ def _loops(folder: Path, uri: str) -> float:
     failed = [loop.wait() for loop in loops]
     if any(failed):
         raise RuntimeError(f"a plain loop over {uri} failed")
-    return time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - started, cpu
 
 
 class _Counting(Proxy):
