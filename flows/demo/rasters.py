@@ -83,7 +83,7 @@ def _corners() -> list[npt.NDArray[np.float64]]:
             left, right = (column + 0.04) * WIDTH / COLUMNS, (column + 0.96) * WIDTH / COLUMNS
             top, bottom = (row + 0.04) * HEIGHT / ROWS, (row + 0.96) * HEIGHT / ROWS
             square = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-            found.append(square @ turned[:, :2].T + turned[:, 2])
+            found.append(np.asarray(square @ turned[:, :2].T + turned[:, 2], np.float64))
     return found
 
 

@@ -449,7 +449,8 @@ SOUND: dict[str, Any] = {
     "page_orientation_deg": 180, "document_type_confidence": 0.9, "lines": ["total 12.00"],
     "text": "total 12.00", "ocr_confidence": 0.9, "ocr_engine": "tesserocr", "exg_mean": 0.3, "vari_mean": 0.1,
     "vegetation_fraction": 0.4, "segments": ["vegetation"], "camera_pitch_degrees": -90.0, "gsd_m": 0.02,
-    "footprint": b"WKB",
+    "footprint": b"WKB", "raster_width_px": 5000, "raster_height_px": 4000, "dtype": "uint8", "band_roles": ["red"],
+    "skipped": "empty", "valid_fraction": 0.0, "band_residual_px": 0.3, "calibrated": True, "calibrated_by": "panel",
 }  # fmt: skip
 IMPOSSIBLE: dict[str, list[Any]] = {
     "page": [0], "width_px": [0], "height_px": [-1], "orientation": [9], "sharpness": [-0.1], "brightness": [1.2],
@@ -460,6 +461,8 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "document_type_confidence": [1.2], "lines": [[]],
     "ocr_confidence": [1.5, -3.0], "exg_mean": [3.0], "vari_mean": [-2.0],
     "vegetation_fraction": [1.01], "segments": [[]], "camera_pitch_degrees": [-400.0], "gsd_m": [0.0],
+    "raster_width_px": [0], "raster_height_px": [0], "band_roles": [[]], "skipped": ["empty", "rain"],
+    "valid_fraction": [1.5], "band_residual_px": [3.0], "calibrated": [False], "calibrated_by": ["guess"],
 }  # fmt: skip
 
 
