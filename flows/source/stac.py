@@ -29,6 +29,14 @@ RASTERS = {"tif": 0, "tiff": 0, "jp2": 1, "j2k": 1}
 _NOT_READ = {"thumbnail", "overview", "metadata", "visual", "derived"}
 
 
+_ON_THE_WEB = (
+    (re.compile(r"https://([a-z0-9][a-z0-9.-]+)\.s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com/([^?#]+)"), "s3"),
+    (re.compile(r"https://s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com/([a-z0-9][a-z0-9.-]+)/([^?#]+)"), "s3"),
+    (re.compile(r"https://storage\.googleapis\.com/([a-z0-9][\w.-]+)/([^?#]+)"), "gs"),
+)
+"""How buckets of Amazon and Google are written as web pages: catalogs of public data do."""
+
+
 @dataclass(frozen=True)
 class Items:
     """The assets of the items, each of them once."""
@@ -137,8 +145,15 @@ def _href(asset: Mapping[str, Any]) -> str:
     """Where the asset is, in a store rather than on the web where it says both."""
     others = asset.get("alternate")
     hrefs = [one.get("href") for one in others.values() if isinstance(one, dict)] if isinstance(others, dict) else []
-    known = (one for one in (asset["href"], *hrefs) if isinstance(one, str) and _scheme(one) in ("", "file", *REMOTE))
-    return next(known, str(asset["href"]))
+    found = [_of_bucket(one) for one in (asset["href"], *hrefs) if isinstance(one, str)]
+    return next((one for one in found if _scheme(one) in ("", "file", *REMOTE)), found[0])
+
+
+def _of_bucket(href: str) -> str:
+    for written, scheme in _ON_THE_WEB:
+        if match := written.fullmatch(href):
+            return f"{scheme}://{match[1]}/{unquote(match[2])}"
+    return href
 
 
 def _scheme(href: str) -> str:

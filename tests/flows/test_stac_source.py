@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from swath.flows.source.manifest import ManifestSummary, build_manifest
+from swath.flows.source.stac import read_items
 from swath.infra import storage
 from swath.schemas.errors import SourceError
 from swath.schemas.pipeline import Pipeline
@@ -101,6 +102,27 @@ def test_a_relative_link_starts_from_the_item_where_that_says_where_it_is(tmp_pa
     links = [{"rel": "self", "href": f"file://{tmp_path}/deep/items/x.json"}]
     _, [row] = build(saved(tmp_path / "x.json", item("x", {"B04": {"href": "../B04.tif"}}, links=links)))
     assert row["source_uri"] == f"file://{tmp_path}/deep/B04.tif"
+
+
+@pytest.mark.parametrize(
+    ("href", "uri"),
+    [
+        ("https://sentinel-cogs.s3.us-west-2.amazonaws.com/a/B04.tif", "s3://sentinel-cogs/a/B04.tif"),
+        ("https://s3-eu-central-1.amazonaws.com/pub/a%20b.tif", "s3://pub/a b.tif"),
+        ("https://naip.s3.amazonaws.com/x.tif", "s3://naip/x.tif"),
+        ("https://storage.googleapis.com/gcp-public/x.jp2", "gs://gcp-public/x.jp2"),
+        ("https://naip.s3.amazonaws.com/x.tif?X-Amz-Signature=1", None),
+    ],
+)
+def test_buckets_that_are_written_as_web_pages_are_buckets(tmp_path: Path, href: str, uri: str | None) -> None:
+    path = saved(tmp_path / "x.json", item("x", {"red": {"href": href}}))
+    if uri is None:
+        with pytest.raises(SourceError, match="cannot be read"):
+            read_items(path, f"file://{path}")
+    else:
+        found = read_items(path, f"file://{path}")
+        assert found is not None
+        assert list(found.paths) == [uri]
 
 
 @pytest.mark.parametrize(
