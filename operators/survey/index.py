@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import cv2
@@ -26,6 +26,8 @@ Plane = npt.NDArray[np.float32]
 """(H, W) float32; NaN where there is no data."""
 Name = Literal["ndvi", "ndre", "gndvi", "evi", "savi", "ndwi", "ndmi", "exg", "vari", "gli", "tgi"]
 
+STRIP_PIXELS = 1 << 18
+"""Pixels that are worked on at once: their values stay in the processor's caches."""
 FINE = 4000
 """Bins across an index's range from which percentiles are read: exact to half a thousandth of it or better."""
 
@@ -156,45 +158,59 @@ class Index(ItemOperator):
 
     def process(self, item: Item, model: Any) -> dict[str, Any]:
         bands: Bands | None = item["bands"]
-        planes = self._of_pixels(item["pixels"]) if bands is None else self._of_bands(bands)
+        if bands is not None:
+            self._must_have(bands.roles)
+        height, width = item["pixels"].shape[:2] if bands is None else bands.valid.shape
         known = bands is not None and (bands.calibrated or self.scale is not None)
         eight_bit = bands is None or bands.values.dtype == np.uint8
-        found, kept = [], []
+        gathered = {
+            name: _Gathered(FORMULAS[name])
+            for name in self.indices
+            if known or FORMULAS[name].needs == "ratio" or (FORMULAS[name].needs == "share" and eight_bit)
+        }
+        kept = np.full((len(self.indices), height, width) if self.raster else (0, 0, 0), np.nan, np.float32)
+        step = max(1, STRIP_PIXELS // width)
+        for rows in (slice(top, min(top + step, height)) for top in range(0, height, step)):
+            planes = _colours(item["pixels"][rows]) if bands is None else self._planes(bands, rows)
+            for name, one in gathered.items():
+                plane = _computed(one.formula, planes, 1 / 255 if one.formula.needs == "share" and not known else 1)
+                one.add(plane)
+                if self.raster:
+                    kept[self.indices.index(name), rows] = plane
+        result: dict[str, Any] = {"indices": []}
         for name in self.indices:
-            formula = FORMULAS[name]
-            if known or formula.needs == "ratio" or (formula.needs == "share" and eight_bit):
-                plane = _computed(formula, planes, 1 / 255 if formula.needs == "share" and not known else 1)
-                found.append(
-                    {"name": name, **_statistics(plane, formula, self.bins), "calibrated": known, "note": None}
-                )
-            else:
-                plane = np.full_like(next(iter(planes.values())), np.nan)
-                note = f"{name} needs reflectance, and these are digital numbers; give `scale` where they follow it"
-                found.append({"name": name, "valid_fraction": 0.0, "calibrated": False, "note": note})
-            kept.append(plane)
-        result: dict[str, Any] = {"indices": found}
+            said: dict[str, Any] = {"valid_fraction": 0.0, "note": _NEEDS_REFLECTANCE.format(name)}
+            if name in gathered:
+                said = {**gathered[name].said(height * width, self.bins), "note": None}
+            result["indices"].append({"name": name, **said, "calibrated": known})
         if self.raster:
-            result["index_raster"] = Artifact(
-                cog(np.stack(kept), self.indices, item["georef"], _to_source(item)), ".tif"
-            )
+            result["index_raster"] = Artifact(cog(kept, self.indices, item["georef"], _to_source(item)), ".tif")
         return result
 
-    def _of_bands(self, bands: Bands) -> dict[str, Plane]:
+    def _must_have(self, roles: Sequence[str]) -> None:
         wanted = dict.fromkeys(role for name in self.indices for role in FORMULAS[name].reads)
-        missing = [role for role in wanted if role not in bands.roles]
+        missing = [role for role in wanted if role not in roles]
         if missing:
             asking = [name for name in self.indices if {*missing} & {*FORMULAS[name].reads}]
             raise Reject(
                 Reason.UNSUPPORTED,
-                f"{', '.join(asking)} wants {' and '.join(missing)}; the bands here are {', '.join(bands.roles)}",
+                f"{', '.join(asking)} wants {' and '.join(missing)}; the bands here are {', '.join(roles)}",
             )
-        planes = {role: bands.of(role) for role in wanted}
+
+    def _planes(self, bands: Bands, rows: slice) -> dict[str, Plane]:
+        """The wanted ones of some rows."""
+        part = replace(bands, values=bands.values[:, rows], valid=bands.valid[rows])
+        planes = {role: part.of(role) for role in {role for name in self.indices for role in FORMULAS[name].reads}}
         if self.scale is not None and not bands.calibrated:
             planes = {role: plane * np.float32(self.scale) for role, plane in planes.items()}
         return planes
 
-    def _of_pixels(self, pixels: npt.NDArray[np.uint8]) -> dict[str, Plane]:
-        return {role: plane.astype(np.float32) for role, plane in zip(_COLOURS, cv2.split(pixels), strict=True)}
+
+_NEEDS_REFLECTANCE = "{} needs reflectance, and these are digital numbers; give `scale` where they follow it"
+
+
+def _colours(pixels: npt.NDArray[np.uint8]) -> dict[str, Plane]:
+    return {role: plane.astype(np.float32) for role, plane in zip(_COLOURS, cv2.split(pixels), strict=True)}
 
 
 def _computed(formula: Formula, planes: dict[str, Plane], factor: float) -> Plane:
@@ -207,27 +223,45 @@ def _computed(formula: Formula, planes: dict[str, Plane], factor: float) -> Plan
     return plane
 
 
-def _statistics(plane: Plane, formula: Formula, bins: int) -> dict[str, Any]:
-    """What the table says of an index, null where no pixel has a value."""
-    valid = np.isfinite(plane)
-    count = int(np.count_nonzero(valid))
-    said: dict[str, Any] = {"valid_fraction": count / plane.size, "pixels": count}
-    if not count:
-        return said
-    values = plane.ravel() if count == plane.size else plane[valid]
-    step = (formula.high - formula.low) / FINE
-    fine = np.clip((values - np.float32(formula.low)) * np.float32(1 / step), 0, FINE - 1)
-    counts = np.bincount(fine.astype(np.int32), minlength=FINE)
-    edges = np.linspace(0, FINE, bins + 1).round().astype(int)
-    said |= {
-        "mean": float(values.mean(dtype=np.float64)),
-        "std": float(values.std(dtype=np.float64)),
-        **percentiles(counts, formula.low, formula.high, float(values.min()), float(values.max())),
-        "histogram": np.add.reduceat(counts, edges[:-1]).tolist(),
-        "histogram_low": formula.low,
-        "histogram_high": formula.high,
-    }
-    return said
+class _Gathered:
+    """Statistics of an index, strip by strip."""
+
+    def __init__(self, formula: Formula) -> None:
+        self.formula = formula
+        self._pixels = 0
+        self._first = self._second = 0.0
+        self._least, self._most = np.inf, -np.inf
+        self._counts = np.zeros(FINE, np.int64)
+
+    def add(self, plane: Plane) -> None:
+        valid = np.isfinite(plane)
+        values = plane.ravel() if valid.all() else plane[valid]
+        if not values.size:
+            return
+        low, high = self.formula.low, self.formula.high
+        self._pixels += values.size
+        self._first += float(values.sum(dtype=np.float64))
+        self._second += float(np.einsum("i,i->", values, values, dtype=np.float64))
+        self._least, self._most = min(self._least, float(values.min())), max(self._most, float(values.max()))
+        fine = np.clip((values - np.float32(low)) * np.float32(FINE / (high - low)), 0, FINE - 1)
+        self._counts += np.bincount(fine.astype(np.int32), minlength=FINE)
+
+    def said(self, size: int, bins: int) -> dict[str, Any]:
+        """What the table says of it; `size` is the number of all pixels."""
+        said: dict[str, Any] = {"valid_fraction": self._pixels / size, "pixels": self._pixels}
+        if not self._pixels:
+            return said
+        low, high, mean = self.formula.low, self.formula.high, self._first / self._pixels
+        edges = np.linspace(0, FINE, bins + 1).round().astype(int)
+        return {
+            **said,
+            "mean": mean,
+            "std": max(0.0, self._second / self._pixels - mean**2) ** 0.5,
+            **percentiles(self._counts, low, high, self._least, self._most),
+            "histogram": np.add.reduceat(self._counts, edges[:-1]).tolist(),
+            "histogram_low": low,
+            "histogram_high": high,
+        }
 
 
 PERCENTILES = (5, 25, 50, 75, 95)
