@@ -15,6 +15,7 @@ from swath.operators.core.base import Matrix
 from swath.operators.core.geometry import map_points
 from swath.operators.core.ground import Georef
 from swath.operators.image.mask_files import BACKGROUND, OF_ITEMS
+from swath.operators.survey.gdal import environment
 from swath.schemas.errors import WarehouseError
 
 Array = npt.NDArray[Any]
@@ -144,7 +145,8 @@ def joined(chunk: Chunk) -> tuple[Array, Legend]:
     for uri, wanted in chunk.parts:
         rows = slice(wanted.top - place.top, wanted.bottom - place.top)
         columns = slice(wanted.left - place.left, wanted.right - place.left)
-        values[:, rows, columns] = _read(uri, wanted, layer, chunk.georef.to_ground, legend)
+        with environment():
+            values[:, rows, columns] = _read(uri, wanted, layer, chunk.georef.to_ground, legend)
     return values, legend
 
 

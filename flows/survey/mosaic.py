@@ -93,16 +93,18 @@ def mosaic(
     where there is nothing to join, ConfigurationError where a file is there already.
     """
     target = storage.normalize(folder)
-    with opened(warehouse, what) as survey, _spread(ray) as spread:
+    with opened(warehouse, what) as survey:
         found = survey.rasters(raster)
         names = _names([one.uri for one in found])
         for name in names:
             if storage.list_names(storage.join(target, name)):
                 raise ConfigurationError(f"{storage.join(target, name)} is not empty; name another folder")
-        return [
-            _mosaic(survey, one, storage.join(target, name), spread, min_pixels, side)
-            for one, name in zip(found, names, strict=True)
-        ]
+        most = max(-(-one.width // side) * -(-one.height // side) for one in found)
+        with _spread(ray if most > AHEAD else "off") as spread:
+            return [
+                _mosaic(survey, one, storage.join(target, name), spread, min_pixels, side)
+                for one, name in zip(found, names, strict=True)
+            ]
 
 
 Spread = Callable[[Callable[[Chunk], Done], Iterable[Chunk]], Iterator[Done]]
@@ -253,7 +255,12 @@ def show(mosaics: list[Mosaic], as_json: bool) -> None:
         return
     for one in mosaics:
         gaps = f", {one.without:,} of them without a layer" if one.without else ""
-        out.print(f"{escape(one.raster)}: {one.width:,} x {one.height:,} pixels in {one.windows:,} windows{gaps}")
+        out.print(
+            f"{escape(one.raster)}: {one.width:,} x {one.height:,} pixels in {one.windows:,} windows{gaps}",
+            soft_wrap=True,
+        )
+        if not one.layers:
+            out.print("  no layer: `index: {raster: true}` and `segment` keep pictures of windows", soft_wrap=True)
         for layer in one.layers:
             out.print(f"  {escape(layer.uri)}", soft_wrap=True)
             for total in layer.classes:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from tests.flows import small_lake
 
+from swath.infra import storage
 from swath.operators.core.geometry import cropping
 from swath.operators.core.ground import Georef
 from swath.schemas.columns import Column, schema_of
@@ -45,7 +46,7 @@ def classes(width: int, height: int, seed: int = 0) -> np.ndarray:
 
 
 def publish(
-    warehouse: Path,
+    warehouse: Path | str,
     mask: np.ndarray,
     size: int,
     overlap: int = 0,
@@ -58,6 +59,7 @@ def publish(
     """The table of a run over a raster whose classes are `mask`, cut into windows of `size` that overlap; `boxes` are
     found by every window that sees a part of them. The `rejected`-th window is one."""
     height, width = mask.shape
+    root = storage.normalize(str(warehouse))
     rows: list[dict[str, Any]] = []
     for top in range(0, max(1, height - overlap), size - overlap):
         for left in range(0, max(1, width - overlap), size - overlap):
@@ -88,8 +90,8 @@ def publish(
                 "raster_height_px": height,
                 "footprint": georef.wkb([np.array(corners)]),
                 "ndvi_mean": float(ndvi.mean()),
-                "mask_image": write(warehouse / f"{row['item_id']}-mask.tif", part, georef, left, top, True),
-                "ndvi_image": write(warehouse / f"{row['item_id']}-ndvi.tif", ndvi, georef, left, top, False),
+                "mask_image": write(f"{root}/kept/{row['item_id']}-mask.tif", part, georef, left, top, True),
+                "ndvi_image": write(f"{root}/kept/{row['item_id']}-ndvi.tif", ndvi, georef, left, top, False),
                 "detections": [
                     {
                         "label": "tree",
@@ -100,24 +102,26 @@ def publish(
                     if box[0] < right and box[2] > left and box[1] < bottom and box[3] > top
                 ],
             }
-    small_lake.publish(str(warehouse), table, rows, SCHEMA)
+    small_lake.publish(root, table, rows, SCHEMA)
 
 
-def write(path: Path, values: np.ndarray, georef: Georef, left: int, top: int, palette: bool) -> str:
+def write(uri: str, values: np.ndarray, georef: Georef, left: int, top: int, palette: bool) -> str:
     """A window of a raster as a GeoTIFF; its URI."""
     import rasterio
+    from rasterio.io import MemoryFile
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     place = rasterio.Affine(*(georef.to_ground @ cropping(left, top))[:2].ravel())
     nodata = 255 if palette else float("nan")
     height, width = values.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", width=width, height=height, count=1, dtype=values.dtype, crs=georef.crs,
-        transform=place, nodata=nodata, compress="deflate",
-    ) as file:  # fmt: skip
-        file.write(values, 1)
-        if palette:
-            for value in range(int(values.max()) + 1):  # as `segment` does
-                file.update_tags(**{f"CLASS_{value}": NAMES[value]})
-            file.write_colormap(1, {value: COLOURS[value] for value in range(int(values.max()) + 1)})
-    return path.as_uri()
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", width=width, height=height, count=1, dtype=values.dtype, crs=georef.crs,
+            transform=place, nodata=nodata, compress="deflate",
+        ) as file:  # fmt: skip
+            file.write(values, 1)
+            if palette:
+                for value in range(int(values.max()) + 1):  # as `segment` does
+                    file.update_tags(**{f"CLASS_{value}": NAMES[value]})
+                file.write_colormap(1, {value: COLOURS[value] for value in range(int(values.max()) + 1)})
+        storage.write(uri, memory.read())
+    return uri

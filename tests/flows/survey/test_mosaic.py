@@ -14,6 +14,7 @@ from rio_cogeo import cog_validate
 from tests.flows.survey import cut
 
 from swath.flows.survey.mosaic import Mosaic, mosaic
+from swath.infra import storage
 from swath.operators.core.ground import Georef
 from swath.schemas.errors import ConfigurationError, QueryError
 
@@ -99,3 +100,19 @@ def test_what_is_there_is_not_overwritten_and_what_is_not_there_is_said(tmp_path
         mosaic(str(tmp_path / "w"), "meadows", str(tmp_path / "other"))
     with pytest.raises(QueryError, match=r"no windows of s3://maps/none\.tif"):
         mosaic(str(tmp_path / "w"), "fields", str(tmp_path / "other"), raster="s3://maps/none.tif")
+
+
+@pytest.mark.slow
+def test_on_s3_and_on_ray_it_is_the_same(s3: Any, tmp_path: Path) -> None:
+    local, folder = joined(tmp_path, 128, overlap=16, side=128)
+    warehouse, target = f"{s3.bucket('warehouse')}/lake", f"{s3.bucket('joined')}/out"
+    cut.publish(warehouse, MASK, 128, boxes=TREES, overlap=16)
+    (done,) = mosaic(warehouse, "fields", target, ray="local", side=128)
+    assert [one.classes for one in done.layers] == [one.classes for one in local.layers]
+    assert done.shapes == local.shapes
+    for name in ("mask_image.tif", "ndvi_image.tif", "shapes.parquet"):
+        storage.download(f"{target}/field/{name}", tmp_path / name)
+    assert polygons(tmp_path, "region") == polygons(folder, "region")
+    assert cog_validate(tmp_path / "mask_image.tif")[0]
+    with rasterio.open(tmp_path / "ndvi_image.tif") as file:
+        np.testing.assert_array_equal(file.read(1), MASK.astype(np.float32) / 2)
