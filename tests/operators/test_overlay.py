@@ -11,6 +11,7 @@ from tests.operators.kit import field_picture, item, minimal, png, through, tiny
 from swath.operators.core.base import Artifact, Pixels
 from swath.operators.core.geometry import IDENTITY, orient
 from swath.operators.image.colours import by_name
+from swath.operators.image.drawing import MOST_CAPTIONS, Canvas
 from swath.operators.image.overlay import Overlay
 
 GREY = np.full((200, 300, 3), 128, np.uint8)
@@ -142,3 +143,28 @@ def test_a_class_map_is_not_tinted_again_below_its_instances() -> None:
     class_map = {"classes": classes, "colours": [(0, 0, 0), (255, 0, 0)]}
     np.testing.assert_array_equal(drawn(class_map=class_map, instances=[thing]), drawn(instances=[thing]))
     assert changed(drawn(class_map=class_map, instances=[])).any()
+
+
+def test_what_was_hardly_read_is_shown_as_it_was_read() -> None:
+    word = {"text": "l0O", "confidence": 0.9, "box": {"x_min": 60.0, "y_min": 80.0, "x_max": 120.0, "y_max": 110.0}}
+    line = {"text": "l0O", "confidence": 0.9, "box": BOX, "words": [word]}
+    sure = drawn(lines=[line])
+    doubtful = drawn(lines=[{**line, "words": [{**word, "confidence": 0.3}]}])
+    red = (230, 25, 75)
+    assert not (sure == red).all(axis=2).any()
+    assert (doubtful[:80, 50:130] == red).all(axis=2).sum() > 100  # its caption stands above it
+    assert doubtful.shape == GREY.shape
+
+
+def test_thousands_of_boxes_are_drawn_with_few_words() -> None:
+    random = np.random.default_rng(0)
+    low = random.uniform(0, 280, (5000, 2))
+    boxes = [{"x_min": x, "y_min": y, "x_max": x + 9, "y_max": y + 9} for x, y in low.tolist()]
+    found = [{"label": "hen", "score": 0.5, "box": box} for box in boxes]
+    canvas = Canvas(np.full((1000, 1000, 3), 128, np.uint8))
+    for one in boxes:
+        corners = np.array([(one["x_min"], one["y_min"]), (one["x_max"], one["y_max"])])
+        canvas.caption(corners, "hen", "", (255, 0, 0))
+    placed = canvas.finished()[-1000:]
+    assert (placed == (255, 0, 0)).all(axis=2).sum() < MOST_CAPTIONS * 60 * 20
+    assert drawn(detections=found).shape[0] > GREY.shape[0]
