@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,8 @@ from swath.schemas.errors import StorageUnavailable
 
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+PART = 64
+"""Pixels of a side of what is shown, or left out, of a raster that is broken somewhere."""
 MOST_OF_UTM = 6.0
 """Degrees of longitude beyond which another projection serves better."""
 
@@ -128,11 +131,31 @@ def _thumbnail(opened: Scene, longest: int) -> tuple[Pixels, Mask, Matrix]:
     with environment():
         for place in rendering.channels:
             band = opened.bands[place]
-            plane = band.file.dataset.read(band.number, out_shape=size, masked=True)
+            plane = _plane(band.file.dataset, band.number, size)
             planes.append(plane.data)
             valid &= ~np.ma.getmaskarray(plane)
     shown = replace(rendering, channels=tuple(range(len(planes)))).pixels(np.stack(planes), valid)
     return shown, valid, np.diag([opened.width / size[1], opened.height / size[0], 1.0])
+
+
+def _plane(dataset: Any, number: int, size: tuple[int, int]) -> Any:
+    """A band at (height, width) as a masked array; where a part of it is broken, without that."""
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window
+
+    try:
+        return dataset.read(number, out_shape=size, masked=True)
+    except (RasterioError, OSError):
+        plane = np.ma.masked_all(size, dataset.dtypes[number - 1])
+    across, down = dataset.width / size[1], dataset.height / size[0]
+    for top in range(0, size[0], PART):
+        for left in range(0, size[1], PART):
+            height, width = min(PART, size[0] - top), min(PART, size[1] - left)
+            part = Window(left * across, top * down, width * across, height * down)
+            with suppress(RasterioError, OSError):
+                found = dataset.read(number, window=part, out_shape=(height, width), masked=True)
+                plane[top : top + height, left : left + width] = found
+    return plane
 
 
 def photo_on(grid: Grid, uri: str, corners: Points) -> tuple[Pixels, Mask, tuple[int, int]] | None:

@@ -31,6 +31,8 @@ from swath.schemas.sql import literal, quoted
 MOST_PICTURES = 300
 """Photos and rasters that are read; of more, as many from all over the table."""
 MOST_ITEMS = 100_000
+LEAST_SHARE = 0.1
+"""By which the ends of the colours of a share, 0 to 1, differ."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ def draw_map(
         listed = list(outlines.values())
         known = [one.value for one in listed if one.value is not None]
         if scale and known:
-            scale.low, scale.high = _ends(known)
+            scale.low, scale.high = _ends(known, LEAST_SHARE if "0 to 1" in scale.doc else 0.0)
             sheet.values(listed, scale)
         sheet.outlines(listed)
         counts = {outcome: sum(one.outcome == outcome for one in listed) for outcome in ("ok", "rejected", "skipped")}
@@ -212,10 +214,11 @@ def _outcome(row: dict[str, Any]) -> str:
     return "skipped" if row["skipped"] is not None else "ok"
 
 
-def _ends(values: list[float]) -> tuple[float, float]:
-    """What the colours begin and end with: outliers do not take the colours of the others away."""
+def _ends(values: list[float], least: float) -> tuple[float, float]:
+    """What the colours begin and end with, at least so far apart: outliers do not take the colours of the others away,
+    and differences that mean nothing do not look like some."""
     low, high = np.percentile(values, (2, 98)) if len(values) > 50 else (min(values), max(values))
-    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+    return float(low), float(max(high, low + least)) if high > low else float(low) + (least or 1.0)
 
 
 def _notes(rows: list[dict[str, Any]], rings: dict[int, Any], grid: Grid, laid: int) -> list[str]:

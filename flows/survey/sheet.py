@@ -23,8 +23,8 @@ NOTHING: Colour = (222, 222, 217)
 """Ground of which there is no imagery."""
 INK: Colour = (33, 37, 41)
 FAINT: Colour = (110, 115, 120)
-TINT = 0.45
-"""How much of its colour the ground gets."""
+TINT, TINT_OF_NOTHING = 0.45, 0.9
+"""How much of its colour the ground gets, with imagery and without."""
 
 
 @dataclass
@@ -71,8 +71,12 @@ class Sheet:
     nearest: npt.NDArray[np.float32] = field(init=False)
     """(H, W) how far each pixel is from the middle of the picture that it shows."""
 
+    seen: Mask = field(init=False)
+    """(H, W) where there is imagery."""
+
     def __post_init__(self) -> None:
         self.nearest = np.full(self.pixels.shape[:2], np.inf, np.float32)
+        self.seen = np.zeros(self.pixels.shape[:2], np.bool_)
 
     def picture(self, shown: Pixels, there: Mask, place: tuple[int, int], middle: Points | None = None) -> None:
         """Lays imagery down at (left, top). With a `middle`, only where no other picture's is nearer."""
@@ -81,6 +85,7 @@ class Sheet:
         if middle is not None:
             there = there & self._nearer(part, middle, there)
         self.pixels[part][there] = shown[there]
+        self.seen[part] |= there
 
     def values(self, outlines: Sequence[Outline], scale: Scale) -> None:
         """Tints the ground by the value of the item whose middle is nearest among those that show it."""
@@ -99,7 +104,8 @@ class Sheet:
             part = (slice(top, top + height), slice(left, left + width))
             tint[part][self._nearer(part, one.middle, inside > 0)] = scale.colour(one.value)
         there = np.isfinite(self.nearest)
-        mixed = self.pixels[there] * (1 - TINT) + tint[there] * TINT
+        share = np.where(self.seen[there], TINT, TINT_OF_NOTHING)[:, None]
+        mixed = self.pixels[there] * (1 - share) + tint[there] * share
         self.pixels[there] = mixed.round().astype(np.uint8)
 
     def outlines(self, outlines: Sequence[Outline]) -> None:
