@@ -60,9 +60,9 @@ app.add_typer(survey)
 app.add_typer(upkeep)
 
 
-Pipeline = Annotated[str, typer.Argument(help="A shipped pipeline (photos, documents, survey) or a YAML file.")]
+Pipeline = Annotated[str, typer.Argument(help="A shipped pipeline (photos, documents, survey, rasters, captures) or YAML.")]
 Source = Annotated[
-    str, typer.Argument(help="A folder, a bucket, a file; or a list: Parquet or CSV, an S3 Inventory, S3 events.")
+    str, typer.Argument(help="A folder, a bucket, a file; or a list: Parquet or CSV, an S3 Inventory, events, STAC.")
 ]
 Include = Annotated[
     list[str] | None, typer.Option(help="Take only paths below the source that match; may be repeated.")
