@@ -60,7 +60,7 @@ app.add_typer(survey)
 app.add_typer(upkeep)
 
 
-Pipeline = Annotated[str, typer.Argument(help="A shipped pipeline (photos, documents, survey, rasters, captures) or YAML.")]
+Pipeline = Annotated[str, typer.Argument(help="A YAML file, or photos, documents, survey, rasters, captures: shipped.")]
 Source = Annotated[
     str, typer.Argument(help="A folder, a bucket, a file; or a list: Parquet or CSV, an S3 Inventory, events, STAC.")
 ]
