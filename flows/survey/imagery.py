@@ -146,7 +146,7 @@ def _plane(dataset: Any, number: int, size: tuple[int, int]) -> Any:
     try:
         return dataset.read(number, out_shape=size, masked=True)
     except (RasterioError, OSError):
-        plane = np.ma.masked_all(size, dataset.dtypes[number - 1])
+        plane = np.ma.array(np.zeros(size, dataset.dtypes[number - 1]), mask=True)
     across, down = dataset.width / size[1], dataset.height / size[0]
     for top in range(0, size[0], PART):
         for left in range(0, size[1], PART):
