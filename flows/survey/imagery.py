@@ -64,6 +64,8 @@ class Grid:
 def grid_around(lonlat: Points, longest: int) -> Grid:
     """A grid with room around some places, of `longest` pixels along its longer side: UTM, or for what reaches further
     an equal-area projection of its own."""
+    if np.ptp(lonlat[:, 0]) > 180:  # around the 180th meridian, not around the world
+        lonlat = np.column_stack([lonlat[:, 0] % 360, lonlat[:, 1]])
     (west, south), (east, north) = lonlat.min(axis=0), lonlat.max(axis=0)
     longitude, latitude = (west + east) / 2, (south + north) / 2
     if east - west < MOST_OF_UTM and abs(latitude) < 80:

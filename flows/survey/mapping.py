@@ -73,10 +73,7 @@ def draw_map(
         if not rings:
             raise QueryError(f"none of {len(rows):,} items of {what} has a place on the ground; nothing to draw")
         grid = grid_around(np.concatenate([ring for some in rings.values() for ring in some]), longest)
-        outlines = {
-            index: Outline([grid.pixels(ring) for ring in some], _outcome(rows[index]), rows[index]["value"])
-            for index, some in rings.items()
-        }
+        outlines = {index: _outline(rows[index], [grid.pixels(ring) for ring in some]) for index, some in rings.items()}
         sheet = Sheet(grid, np.full((grid.height, grid.width, 3), NOTHING, np.uint8))
         laid = _lay(sheet, rows, outlines) if imagery else 0
         listed = list(outlines.values())
@@ -208,10 +205,11 @@ def _lay(sheet: Sheet, rows: list[dict[str, Any]], outlines: dict[int, Outline])
     return laid
 
 
-def _outcome(row: dict[str, Any]) -> str:
+def _outline(row: dict[str, Any], rings: list[Points]) -> Outline:
+    """An item on the map; what a later step rejected has no value, though earlier ones gave it some."""
     if row["status"] == Status.REJECTED:
-        return "rejected"
-    return "skipped" if row["skipped"] is not None else "ok"
+        return Outline(rings, "rejected")
+    return Outline(rings, "skipped" if row["skipped"] is not None else "ok", row["value"])
 
 
 def _ends(values: list[float], least: float) -> tuple[float, float]:

@@ -38,12 +38,18 @@ class Outline:
 
     @property
     def middle(self) -> Points:
-        return np.asarray((self.rings[0].min(axis=0) + self.rings[0].max(axis=0)) / 2)
+        return np.asarray(np.add(*self.ends) / 2)
 
     @property
     def room(self) -> Points:
         """Width and height."""
-        return np.asarray(self.rings[0].max(axis=0) - self.rings[0].min(axis=0))
+        return np.asarray(np.subtract(*self.ends[::-1]))
+
+    @property
+    def ends(self) -> tuple[Points, Points]:
+        """Upper left and lower right."""
+        every = np.concatenate(self.rings)
+        return every.min(axis=0), every.max(axis=0)
 
 
 @dataclass
@@ -94,8 +100,8 @@ class Sheet:
         for one in outlines:
             if one.value is None:
                 continue
-            low = np.clip(np.floor(one.rings[0].min(axis=0)), 0, self._size).astype(int)
-            high = np.clip(np.ceil(one.rings[0].max(axis=0)), 0, self._size).astype(int)
+            low = np.clip(np.floor(one.ends[0]), 0, self._size).astype(int)
+            high = np.clip(np.ceil(one.ends[1]), 0, self._size).astype(int)
             (left, top), (width, height) = low.tolist(), (high - low).tolist()
             if width < 1 or height < 1:
                 continue
@@ -210,12 +216,13 @@ def _draw_scale(draw: Any, metres: float, at: tuple[float, float], width: int, s
     length = round_length(metres * width / 4)
     long = length / metres
     x, y = at
-    draw.rectangle((x - 8, y - 2.2 * size, x + long + 8 + 2 * size, y + 6), fill=PAPER, outline=FAINT)
+    unit, each = ("km", 1000) if length >= 1000 else ("m", 1)
+    last = draw.textlength(f"{length / each:g} {unit}", font=_font(size - 1))
+    draw.rectangle((x - 8, y - 2.2 * size, x + long + last + 8, y + 6), fill=PAPER, outline=FAINT)
     for part in range(4):
         shade = INK if part % 2 == 0 else (255, 255, 255)
         box = (x + part * long / 4, y - 0.5 * size, x + (part + 1) * long / 4, y)
         draw.rectangle(box, fill=shade, outline=INK)
-    unit, each = ("km", 1000) if length >= 1000 else ("m", 1)
     for share in (0, 0.5, 1):
         text = f"{length * share / each:g}" + (f" {unit}" if share == 1 else "")
         wide = draw.textlength(text, font=_font(size - 1)) if share == 0.5 else 0

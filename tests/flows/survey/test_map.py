@@ -63,6 +63,8 @@ def test_the_grid_measures_what_is_on_the_ground() -> None:
     assert apart == pytest.approx(Geod(ellps="WGS84").inv(*places[0], *places[1])[2], rel=1e-3)
     assert grid.crs == "EPSG:32633"
     assert grid_around(np.array([(-70.0, -10.0), (-40.0, 5.0)]), 500).crs.startswith("+proj=laea")
+    around = grid_around(np.array([(179.9, -16.0), (-179.9, -15.9)]), 500)
+    assert around.metres * around.width < 30_000
     assert [round_length(metres) for metres in (1, 19, 49.9, 730)] == [1, 10, 20, 500]
 
 
