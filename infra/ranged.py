@@ -15,7 +15,7 @@ HEAD_BYTES = 32 << 10
 """What the first request brings: the header of most files, and the whole of small ones."""
 PAGE_BYTES = 16 << 10
 """Smaller reads bring a page of this size, in which the next ones often are."""
-KEPT_BYTES = 8 << 20
+KEPT_BYTES = 4 << 20
 """Of what was read is kept, for those that read it again: a mask, a neighbouring window."""
 
 

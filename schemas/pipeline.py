@@ -63,7 +63,7 @@ class Source(Model):
     """Whether the pages of PDFs and multi-page TIFFs become items; else only the first page is read."""
     windows: Windows | None = None
     """How GeoTIFFs and JPEG 2000 files are cut, each window an item (`windows: {}` for 1024 pixels); their headers
-    are read by ranges, the whole file never. None: a file is an item, or a page of it."""
+    are read by ranges, the whole file never. Of several pages the first is cut. None: a file is an item, or a page."""
 
 
 class Step(Model):
