@@ -29,8 +29,8 @@ COLUMNS = (
     Column("item_id", pa.string(), "Item that it was found in; null of a region, which may lie in several"),
     Column("geometry", pa.binary(), "Where it is (WKB, CRS84); in the raster's CRS where that is not of the Earth"),
 )
-BATCH = 5000
-"""Rows of a row group."""
+BATCH, BATCH_BYTES = 5000, 32 << 20
+"""Rows of a row group, and bytes of their geometries; fewer of large ones."""
 
 
 class Shapes:
@@ -45,6 +45,7 @@ class Shapes:
         crs = WGS84 if self._lonlat else georef.crs
         self._writer = GeoParquetWriter(path, self._schema, ["geometry"], crs)
         self._rows: list[dict[str, Any]] = []
+        self._size = 0
 
     def __enter__(self) -> Shapes:
         self._writer.__enter__()
@@ -70,15 +71,17 @@ class Shapes:
         self._add(kind, {**known, "area_m2": area}, shape)
 
     def _add(self, kind: str, row: dict[str, Any], shape: Any) -> None:
-        self._rows.append({"kind": kind, **row, "geometry": self._placed(shape)})
+        placed = self._placed(shape)
+        self._rows.append({"kind": kind, **row, "geometry": placed})
         self.counts[kind] += 1
-        if len(self._rows) >= BATCH:
+        self._size += len(placed)
+        if len(self._rows) >= BATCH or self._size >= BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
             self._writer.write(pa.Table.from_pylist(self._rows, self._schema))
-            self._rows = []
+            self._rows, self._size = [], 0
 
     def _placed(self, shape: Any) -> bytes:
         import shapely
