@@ -17,8 +17,9 @@ from swath.flows.ask.query import relation
 from swath.flows.ask.results import whole_file
 from swath.flows.console.command import out
 from swath.flows.survey.imagery import Grid, Points, grid_around, photo_on, raster_on
+from swath.flows.survey.legend import finished
 from swath.flows.survey.rasters import TO_GROUND, Raster, Survey, opened
-from swath.flows.survey.sheet import NOTHING, Outline, Scale, Sheet, finished
+from swath.flows.survey.sheet import NOTHING, Outline, Scale, Sheet
 from swath.infra import storage
 from swath.operators.core.base import SKIPPED
 from swath.operators.core.ground import Georef

@@ -12,8 +12,9 @@ from pyproj import Geod
 from tests.flows.survey import cut
 
 from swath.flows.survey.imagery import Grid, grid_around, photo_on
+from swath.flows.survey.legend import round_length
 from swath.flows.survey.mapping import draw_map
-from swath.flows.survey.sheet import COLOURS, round_length
+from swath.flows.survey.sheet import COLOURS
 from swath.schemas.errors import ConfigurationError, QueryError
 
 BLUE, RED = (20, 60, 200), (200, 40, 30)
