@@ -252,7 +252,10 @@ class Segment(SeesPictures):
         try:
             black = first([np.zeros((*size, 3), np.uint8)])
         except Exception as error:  # those of the backends share no base but this
-            raise ModelError(f"model {self.model!r} fails on a picture of {size[0]}x{size[1]}: {error}") from error
+            raise ModelError(
+                f"model {self.model!r} fails on a picture of {size[0]}x{size[1]}; set `size` where it takes another: "
+                f"{error}"
+            ) from error
         try:
             kind = self.output or recognised(black, len(names) if names else None)
             count = class_count(black[0], kind)
