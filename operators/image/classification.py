@@ -20,7 +20,7 @@ from swath.operators.models.modules import architecture_of, torch_module
 from swath.operators.models.networks import Array, Network, onnx_size
 from swath.operators.models.reference import ModelFile
 from swath.operators.models.trying import tried
-from swath.operators.models.uses import UsesModel, read_names
+from swath.operators.models.uses import INDICES, UsesModel, check_named, read_names
 from swath.schemas.columns import Column
 from swath.schemas.errors import ModelError
 from swath.schemas.items import Reason
@@ -200,8 +200,8 @@ class Classify(Classifies):
     version: ClassVar[int] = 1
 
     classes: str | tuple[str, ...] | None = None
-    """The class names in the model's order, or the path of a text file with one a line; what the model says of itself,
-    or indices, when left out."""
+    """The class names in the model's order, or the path of a text file with one a line; what the model says of itself
+    when left out. `indices`: their numbers, from 0."""
     top_k: int = Field(default=5, ge=1)
     """At most so many labels."""
     multi_label: bool = False
@@ -238,12 +238,16 @@ class Classify(Classifies):
         outputs = self.outputs_of(classifier, batch[PREPARED.name])
         return {"labels": [self._labels(one, classifier) for one in outputs]}
 
+    def check(self) -> None:
+        super().check()
+        check_named(self.model, self.names(), self.classes)
+
     def names(self) -> tuple[str, ...] | None:
         if self.classes is None:
             return self.described().classes
         if not isinstance(self.classes, str):
             return self.classes
-        return read_names(self.classes)
+        return None if self.classes == INDICES else read_names(self.classes)
 
     def _labels(self, outputs: Array, classifier: Classifier) -> list[dict[str, Any]] | Reject:
         checked = self.checked(outputs, classifier.names)

@@ -21,6 +21,7 @@ from swath.operators.image.views import Views
 from swath.operators.models.info import Task
 from swath.operators.models.networks import onnx_session
 from swath.operators.models.reference import ModelFile
+from swath.operators.models.uses import check_named
 from swath.schemas.columns import Column
 from swath.schemas.errors import ModelError
 from swath.schemas.items import Reason
@@ -82,6 +83,7 @@ class Detect(SeesPictures):
     def check(self) -> None:
         """The model is loaded and, but for torchvision's own, tried on a black picture."""
         self.load()
+        check_named(self.model, self.names(self.found().info), self.classes)
 
     def load(self) -> Detector:
         file = self.checked_file()

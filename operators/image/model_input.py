@@ -22,7 +22,7 @@ from swath.operators.models.info import ModelInfo, Task, Three
 from swath.operators.models.nets import OURS
 from swath.operators.models.networks import onnx_size
 from swath.operators.models.reference import ModelFile
-from swath.operators.models.uses import UsesModel, read_names
+from swath.operators.models.uses import INDICES, UsesModel, read_names
 from swath.schemas.columns import Column
 from swath.schemas.errors import ModelError
 from swath.schemas.items import MANIFEST
@@ -65,7 +65,7 @@ class SeesPictures(UsesModel, ModelOperator):
 
     classes: str | tuple[str, ...] | None = None
     """The class names in the model's order, or the path of a text file with one a line; those that the file itself
-    names, or indices, when left out."""
+    names when left out. `indices`: their numbers."""
     size: int | tuple[int, int] | None = None
     """Side in pixels of the square, or height and width, to which a picture is brought; what the file says when left
     out. Torchvision's detectors scale pictures themselves."""
@@ -211,7 +211,7 @@ class SeesPictures(UsesModel, ModelOperator):
         """The class names; None where nobody says any. Raises ConfigurationError where their file cannot be read."""
         if not isinstance(self.classes, str):
             return self.classes or info.classes
-        return read_names(self.classes)
+        return None if self.classes == INDICES else read_names(self.classes)
 
     def normalised(self, images: Sequence[Pixels], info: ModelInfo) -> Array:
         """(N, H, W, 3) as the model takes them."""

@@ -40,6 +40,7 @@ from swath.operators.image.segments import Prepared, colour_of, outlined, paint,
 from swath.operators.image.torchvision_detectors import Answer, torchvision_detector
 from swath.operators.models.info import IMAGENET_MEAN, IMAGENET_STD, Task, Three
 from swath.operators.models.reference import ModelFile
+from swath.operators.models.uses import check_named
 from swath.operators.survey.grid import WINDOW, valid_pixels
 from swath.schemas.columns import Column, working
 from swath.schemas.errors import ModelError
@@ -116,6 +117,7 @@ class Segment(SeesPictures):
     def check(self) -> None:
         """The model is loaded and, but for Mask R-CNN, tried on a black picture."""
         self.load()
+        check_named(self.model, self.names(self.found().info), self.classes)
 
     def finds_objects(self) -> bool:
         return self.scales_itself()

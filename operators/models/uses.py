@@ -10,7 +10,7 @@ from pydantic import Field
 from swath.operators.core.base import Operator
 from swath.operators.models.networks import Axes, Backend, Network, choose, open_network
 from swath.operators.models.reference import ModelFile, find_model
-from swath.schemas.errors import ConfigurationError
+from swath.schemas.errors import ConfigurationError, ModelError
 
 
 class UsesModel(Operator):
@@ -59,6 +59,19 @@ class UsesModel(Operator):
         file = self.found()
         chosen = choose(file, self.backend, self.device, self.ranks)
         return self.model_copy(update={"sha256": file.sha256, "backend": chosen})
+
+
+INDICES = "indices"
+"""In the place of class names: that the classes' numbers are wanted."""
+
+
+def check_named(model: str, names: tuple[str, ...] | None, classes: str | tuple[str, ...] | None) -> None:
+    """Raises ModelError where nobody says what a model's classes are called, and nobody wants their numbers."""
+    if names is None and classes != INDICES:
+        raise ModelError(
+            f"model {model!r} does not say what its classes are called; give `classes` (a list, or a text file with "
+            f"one a line), or `classes: {INDICES}` where their numbers will do"
+        )
 
 
 def read_names(file: str) -> tuple[str, ...]:

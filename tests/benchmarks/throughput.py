@@ -110,9 +110,8 @@ def _contenders(daft: str) -> list[Contender]:
     def swath(backend: str) -> Callable[[Path, Path, Path], list[str]]:
         def command(folder: Path, weights: Path, scratch: Path) -> list[str]:
             pipeline = scratch / "classes.yaml"
-            pipeline.write_text(
-                f"name: classes\nsteps:\n  - decode\n  - classify: {{model: {weights}, top_k: 1, backend: {backend}}}\n"
-            )
+            classify = f"{{model: {weights}, classes: indices, top_k: 1, backend: {backend}}}"
+            pipeline.write_text(f"name: classes\nsteps:\n  - decode\n  - classify: {classify}\n")
             rest = ["--warehouse", f"{scratch}/out", "--ray", "local", "--direct", "--json"]
             return [SWATH, "run", str(pipeline), str(folder), *rest]
 

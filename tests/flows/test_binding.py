@@ -339,7 +339,7 @@ def test_fingerprints_change_with_the_content_of_the_model(tmp_path: Path) -> No
     path = tmp_path / "model.onnx"
     model = onnx.load(tiny_classifier())
     onnx.save(model, path)
-    text = steps("- decode", f"- classify: {{model: '{path}', size: 32}}")
+    text = steps("- decode", f"- classify: {{model: '{path}', size: 32, classes: indices}}")
     before = bound(text).fingerprints
     model.graph.name = "other"
     onnx.save(model, path)

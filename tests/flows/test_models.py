@@ -40,7 +40,7 @@ def test_a_model_in_s3_is_fetched_once_and_named_on_every_row(
     draw_photos(tmp_path / "photos", 2)
 
     def run() -> Record:
-        steps = ["decode", {"classify": {"model": uri, "size": SIDE, "top_k": 1}}]
+        steps = ["decode", {"classify": {"model": uri, "size": SIDE, "top_k": 1, "classes": "indices"}}]
         request = Request(
             pipeline=Pipeline.model_validate({"name": "photos", "steps": steps}),
             source=storage.normalize(str(tmp_path / "photos")),

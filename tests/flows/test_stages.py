@@ -23,7 +23,7 @@ def bound(**resources: dict[str, Any]) -> Bound:
     configs: dict[str, dict[str, Any]] = {
         "decode": {},
         "assess_quality": {},
-        "classify": {"model": str(tiny_classifier()), "size": 32},
+        "classify": {"model": str(tiny_classifier()), "size": 32, "classes": "indices"},
         "perceptual_hash": {},
     }
     steps = [

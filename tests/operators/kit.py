@@ -201,7 +201,7 @@ def small_reference() -> Path:
 def minimal(op: str) -> Operator:
     """The operator with the least configuration with which it does something: a model, or what is off by default."""
     config: dict[str, dict[str, Any]] = {
-        "classify": {"model": str(tiny_classifier()), "size": 32, "backend": "onnxruntime"},
+        "classify": {"model": str(tiny_classifier()), "size": 32, "backend": "onnxruntime", "classes": "indices"},
         "image_kind": {"backend": "torch"},  # the same on every machine
         "index": {"indices": ("exg", "vari", "gli", "tgi"), "raster": True},
         "embed": {"model": str(tiny_classifier())},

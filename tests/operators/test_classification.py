@@ -61,7 +61,8 @@ def linear_onnx(
 
 def exactly(model: Path, **config: Any) -> Classify:
     """By the backend that computes it in single precision everywhere."""
-    return Classify(model=str(model), backend="onnxruntime" if model.suffix == ".onnx" else "torch", **config)
+    told = {"classes": "indices", "backend": "onnxruntime" if model.suffix == ".onnx" else "torch"}
+    return Classify(model=str(model), **told | config)
 
 
 def labels(operator: Classify, *pictures: Pixels) -> list:
@@ -220,11 +221,11 @@ def test_the_digest_is_of_the_content_and_is_checked(tmp_path: Path) -> None:
     operator = Classify(model=str(path), size=SIDE)
     first = operator.model_digest()
     assert first == hashlib.sha256(path.read_bytes()).hexdigest()
-    Classify(model=str(path), size=SIDE, sha256=first).check()
+    Classify(model=str(path), size=SIDE, sha256=first, classes="indices").check()
     linear_onnx(path, classes=9)
     assert operator.model_digest() != first
     with pytest.raises(ModelError, match="has sha256"):
-        Classify(model=str(path), size=SIDE, sha256=first).check()
+        Classify(model=str(path), size=SIDE, sha256=first, classes="indices").check()
 
 
 def two_inputs(path: Path) -> None:
@@ -244,6 +245,7 @@ def test_models_that_cannot_work_are_refused_with_a_remedy(tmp_path: Path) -> No
     save_file({"weight": np.zeros((3, 3), np.float32)}, tmp_path / "bare.safetensors")
     for name, config, message in (
         ("none.onnx", {}, "not found; give the path"),
+        ("m.onnx", {}, "does not say what its classes are called; give `classes`"),
         ("m.h5", {}, "unknown kind; use one of .onnx"),
         ("m.onnx", {"size": 64}, "32x32; set `size`"),
         ("two.onnx", {}, "one float image tensor of 4 axes"),
@@ -307,7 +309,7 @@ def test_what_a_model_says_of_itself_need_not_be_told(tmp_path: Path, picture: P
 
 def test_an_onnx_file_of_one_size_need_not_be_told_it(tmp_path: Path, picture: Pixels) -> None:
     linear_onnx(tmp_path / "m.onnx")
-    operator = Classify(model=str(tmp_path / "m.onnx")).settled()
+    operator = Classify(model=str(tmp_path / "m.onnx"), classes="indices").settled()
     operator.check()
     assert operator.size == SIDE
     assert len(labels(operator, picture)[0]) == 5
