@@ -118,7 +118,8 @@ def test_left_to_itself_it_draws_whatever_earlier_steps_found() -> None:
     from swath.flows.pipelines.binding import bind
     from swath.schemas.pipeline import Pipeline, Step
 
-    detector, segmenter = ({"model": str(make())} for make in (tiny_detector, tiny_segmenter))
+    models = (tiny_detector(), tiny_segmenter())
+    detector, segmenter = ({"model": str(model), "classes": "indices"} for model in models)
     steps = [
         Step(op="decode"),
         Step(op="assess_quality"),
