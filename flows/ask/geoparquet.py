@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swath.operators.core.ground import WGS84
+from swath.operators.core.ground import WGS84, crs_of
 from swath.schemas.columns import doc_and_unit
 
 VERSION = "1.1.0"
@@ -113,6 +113,4 @@ class GeoParquetWriter:
 @cache
 def projjson(crs: str) -> Any:
     """A CRS as PROJJSON (https://proj.org/specifications/projjson.html)."""
-    from pyproj import CRS
-
-    return CRS.from_user_input(crs).to_json_dict()
+    return crs_of(crs).to_json_dict()

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from swath.operators.core.ground import geod
 from swath.schemas.flights import AREA, ONCE, UNION
-
-if TYPE_CHECKING:
-    from pyproj import Geod
 
 
 def register_functions(connection: duckdb.DuckDBPyConnection) -> None:
@@ -46,13 +43,6 @@ def once_m2(shapes: list[Any]) -> list[float]:
         before = [shapes[index] for index in tree.query(shape, predicate="intersects") if index < at]
         found.append(area_m2(shape.difference(shapely.union_all(before)) if before else shape))
     return found
-
-
-@lru_cache(maxsize=1)
-def geod() -> Geod:
-    from pyproj import Geod
-
-    return Geod(ellps="WGS84")
 
 
 def _areas(column: pa.ChunkedArray) -> pa.Array:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from swath.flows.ask.grounds import area_m2, geod
+from swath.flows.ask.grounds import area_m2
+from swath.operators.core.ground import geod, transformer
 
 Shapes = npt.NDArray[np.object_]
 _GEOMETRY = "GEOMETRY"
@@ -197,11 +198,10 @@ def _extents(lists: Any) -> list[Any]:
 def _transformed(shapes: Shapes, sources: Any, targets: Any) -> Any:
     """From one CRS to another, such as 'EPSG:4326'; x, or longitude, first in both."""
     import shapely
-    from pyproj import Transformer
 
     found = np.array(shapes, object)
     for source, target in {*zip(sources, targets, strict=True)}:
         those = (sources == source) & (targets == target)
-        change = Transformer.from_crs(source, target, always_xy=True).transform
+        change = transformer(source, target).transform
         found[those] = shapely.transform(shapes[those], lambda xy, change=change: np.column_stack(change(*xy.T)))
     return found

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from swath.flows.demo.files import write
 from swath.flows.demo.photos import fractal
+from swath.operators.core.ground import WGS84, transformer
 from swath.schemas.items import Reason
 
 WIDTH, HEIGHT = 1536, 1100
@@ -62,9 +63,7 @@ def draw_folder(folder: Path, seed: int) -> dict[str, Any]:
 
 def outlines() -> bytes:
     """The fields as GeoJSON (RFC 7946), longitude and latitude."""
-    from pyproj import Transformer
-
-    to_wgs84 = Transformer.from_crs(CRS, "OGC:CRS84", always_xy=True)
+    to_wgs84 = transformer(CRS, WGS84)
     features = []
     for name, corners in zip(NAMES, _corners(), strict=True):
         ring = [to_wgs84.transform(WEST + x * GSD, NORTH - y * GSD) for x, y in (*corners, corners[0])]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from swath.flows.survey.kept_rasters import Array, Grid, KeptRaster, Span, inside, kept_raster
 from swath.flows.survey.outlines import Zone, moved
 from swath.flows.survey.pictures import Picture
-from swath.operators.core.ground import WGS84
+from swath.operators.core.ground import WGS84, geod
 
 LARGE_DEGREES = 3
 """From which extent on a zone is not taken to the CRS of a picture as a whole."""
@@ -110,14 +110,13 @@ class Claims:
     def _whole(self, picture: Picture, number: int) -> tuple[Any, float]:
         """The ground of a picture of which nothing is kept."""
         import shapely
-        from pyproj import Geod
 
         shape = shapely.intersection(self.zones[number].lonlat, picture.footprint)
         if number in self._taken:
             shape = shapely.difference(shape, self._taken[number])
         if shape.is_empty:
             return shape, 0.0
-        area, _ = Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(shape))
+        area, _ = geod().geometry_area_perimeter(shapely.orient_polygons(shape))
         return shape, abs(float(area))
 
     def _layers(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from swath.infra import storage
 from swath.operators.core.base import Matrix, Pixels, Reject
 from swath.operators.core.geometry import map_points
-from swath.operators.core.ground import WGS84, Georef
+from swath.operators.core.ground import WGS84, Georef, transformer
 from swath.operators.survey.gdal import environment
 from swath.operators.survey.open_scenes import forget, scene
 from swath.operators.survey.scene import Asset, Recipe, Scene
@@ -54,10 +54,8 @@ class Grid:
     @property
     def centre(self) -> tuple[float, float]:
         """Longitude and latitude."""
-        from pyproj import Transformer
-
         x, y = self.left + self.width * self.metres / 2, self.top - self.height * self.metres / 2
-        longitude, latitude = Transformer.from_crs(self.crs, WGS84, always_xy=True).transform(x, y)
+        longitude, latitude = transformer(self.crs, WGS84).transform(x, y)
         return float(longitude), float(latitude)
 
 
@@ -83,9 +81,7 @@ def grid_around(lonlat: Points, longest: int) -> Grid:
 
 
 def project(crs: str, lonlat: Points) -> Points:
-    from pyproj import Transformer
-
-    return np.column_stack(Transformer.from_crs(WGS84, crs, always_xy=True).transform(*np.asarray(lonlat).T))
+    return np.column_stack(transformer(WGS84, crs).transform(*np.asarray(lonlat).T))
 
 
 def raster_on(grid: Grid, assets: Sequence[dict[str, Any]], etag: str) -> tuple[Pixels, Mask] | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from swath.infra import storage
 from swath.infra.scratch import Scratch
-from swath.operators.core.ground import WGS84, across_dateline, crs_of
+from swath.operators.core.ground import WGS84, across_dateline, crs_of, geod, transformer
 from swath.schemas.errors import ConfigurationError, SourceError
 
 NAMES = ("name", "field", "field_name", "label", "title", "id", "field_id", "parcel", "parcel_id")
@@ -81,13 +81,12 @@ def read_outlines(uri: str, attribute: str | None = None, layer: str | None = No
 
 def _zone(number: int, name: str | None, shape: Any, crs: str, uri: str) -> Zone:
     import shapely
-    from pyproj import Geod
 
     lonlat = moved(shape, crs, WGS84)
     if not np.isfinite(shapely.bounds(lonlat)).all() or abs(shapely.bounds(lonlat)[1::2]).max() > 90:
         raise ConfigurationError(f"{uri}: zone {number} lies outside its CRS {crs_of(crs).name}; is it the right one?")
     dense = shapely.segmentize(shapely.orient_polygons(lonlat), 100 * STEP_DEGREES)  # parallels are no geodesics
-    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(dense)
+    area, _ = geod().geometry_area_perimeter(dense)
     lonlat = across_dateline(lonlat) if crs_of(crs).is_projected else lonlat
     return Zone(number, name, shape, crs, lonlat, abs(area))
 
@@ -95,14 +94,12 @@ def _zone(number: int, name: str | None, shape: Any, crs: str, uri: str) -> Zone
 def moved(shape: Any, crs: str, to: str) -> Any:
     """A shapely geometry in another CRS, its long lines bent as they are there."""
     import shapely
-    from pyproj import Transformer
 
     if crs == to or crs_of(crs) == crs_of(to):
         return shape
     unit = 111_320 if crs_of(crs).is_projected else 1
-    transformer = Transformer.from_crs(crs_of(crs), crs_of(to), always_xy=True)
     bent = shapely.segmentize(shape, STEP_DEGREES * unit)
-    return shapely.transform(bent, lambda xy: np.column_stack(transformer.transform(*xy.T)))
+    return shapely.transform(bent, lambda xy: np.column_stack(transformer(crs, to).transform(*xy.T)))
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class Georef:
         the CRS is not defined for one of them."""
         if self.crs is None or not self.on_earth:
             return None
-        lonlat = np.column_stack(_to_wgs84(self.crs).transform(*self.to_crs(points).T))
+        lonlat = np.column_stack(transformer(self.crs, WGS84).transform(*self.to_crs(points).T))
         return lonlat if np.isfinite(lonlat).all() else None
 
     def area_m2(self, rings: Sequence[npt.ArrayLike]) -> float | None:
@@ -53,11 +53,11 @@ class Georef:
         """
         if self.crs is None:
             return None
-        to_geographic, geod = _to_own_geographic(self.crs)
+        to_geographic, ellipsoid = _to_own_geographic(self.crs)
         areas = []
         for ring in rings:
             lon, lat = to_geographic.transform(*self.to_crs(_dense(ring)).T)
-            areas.append(abs(geod.polygon_area_perimeter(lon, lat)[0]))
+            areas.append(abs(ellipsoid.polygon_area_perimeter(lon, lat)[0]))
         area = areas[0] - sum(areas[1:]) if areas else 0.0
         return float(area) if np.isfinite(area) else None
 
@@ -181,10 +181,19 @@ def _on_earth(text: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _to_wgs84(text: str) -> Transformer:
+def transformer(crs: str, to: str) -> Transformer:
+    """From one CRS to another, x or longitude first; made once, since that takes longer than most of what it is for."""
     from pyproj import Transformer
 
-    return Transformer.from_crs(crs_of(text), WGS84, always_xy=True)
+    return Transformer.from_crs(crs_of(crs), crs_of(to), always_xy=True)
+
+
+@lru_cache(maxsize=1)
+def geod() -> Geod:
+    """Lengths and areas on the ellipsoid of WGS84."""
+    from pyproj import Geod
+
+    return Geod(ellps="WGS84")
 
 
 @lru_cache(maxsize=64)
@@ -193,7 +202,7 @@ def _to_own_geographic(text: str) -> tuple[Transformer, Geod]:
     from pyproj import Transformer
 
     crs = crs_of(text)
-    geod = crs.get_geod()
-    if geod is None:
+    ellipsoid = crs.get_geod()
+    if ellipsoid is None:
         raise ValueError(f"a CRS without an ellipsoid: {text}")
-    return Transformer.from_crs(crs, crs.geodetic_crs or crs, always_xy=True), geod
+    return Transformer.from_crs(crs, crs.geodetic_crs or crs, always_xy=True), ellipsoid

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +11,12 @@ from pydantic import Field
 
 from swath.operators.core.base import GEOREF, Item, ItemOperator, Matrix
 from swath.operators.core.geometry import map_points
-from swath.operators.core.ground import WGS84, Georef
+from swath.operators.core.ground import WGS84, Georef, geod, transformer
 from swath.operators.survey.attitude import Attitude
 from swath.operators.survey.camera import Interior, interior
 from swath.operators.survey.exif import Exif
 from swath.operators.survey.xmp import Xmp
 from swath.schemas.columns import Column
-
-if TYPE_CHECKING:
-    from pyproj import Geod, Transformer
 
 ABOVE = "looks to the horizon or above it"
 _READ = {column.name: column for column in (*Exif().outputs(), *Xmp().outputs())}
@@ -185,23 +181,9 @@ def _placed(longitude: float, latitude: float) -> tuple[str, Matrix]:
     crs = f"EPSG:{(32600 if latitude >= 0 else 32700) + zone}" if -80 <= latitude <= 84 else ""
     crs = crs or ("EPSG:32661" if latitude > 0 else "EPSG:32761")
     step = 100.0  # metres
-    east = _geod().fwd(longitude, latitude, 90, step)
-    north = _geod().fwd(longitude, latitude, 0, step)
-    x, y = _from_wgs84(crs).transform([longitude, east[0], north[0]], [latitude, east[1], north[1]])
+    east = geod().fwd(longitude, latitude, 90, step)
+    north = geod().fwd(longitude, latitude, 0, step)
+    x, y = transformer(WGS84, crs).transform([longitude, east[0], north[0]], [latitude, east[1], north[1]])
     columns = [((x[at] - x[0]) / step, (y[at] - y[0]) / step) for at in (1, 2)]
     (east_x, east_y), (north_x, north_y) = columns
     return crs, np.array([[east_x, north_x, x[0]], [east_y, north_y, y[0]], [0.0, 0.0, 1.0]])
-
-
-@lru_cache(maxsize=64)
-def _from_wgs84(crs: str) -> Transformer:
-    from pyproj import Transformer
-
-    return Transformer.from_crs(WGS84, crs, always_xy=True)
-
-
-@lru_cache(maxsize=1)
-def _geod() -> Geod:
-    from pyproj import Geod
-
-    return Geod(ellps="WGS84")
