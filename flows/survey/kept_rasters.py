@@ -16,13 +16,12 @@ from swath.infra import storage
 from swath.operators.core.base import Matrix
 from swath.operators.core.geometry import map_points
 from swath.operators.core.ground import WGS84, Georef
+from swath.operators.image.mask_files import CLASS
 from swath.schemas.errors import WarehouseError
 
 Array = npt.NDArray[Any]
 Span = tuple[slice, slice]
 """Rows and columns."""
-CLASS = "CLASS_"
-"""Begins the names of a class map's tags that name its classes, by their values."""
 
 
 @dataclass(frozen=True)

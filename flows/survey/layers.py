@@ -14,13 +14,11 @@ from swath.infra import storage
 from swath.operators.core.base import Matrix
 from swath.operators.core.geometry import map_points
 from swath.operators.core.ground import Georef
-from swath.operators.image.mask_files import BACKGROUND, OF_ITEMS
+from swath.operators.image.mask_files import BACKGROUND, CLASS, OF_ITEMS
 from swath.operators.survey.gdal import environment
 from swath.schemas.errors import WarehouseError
 
 Array = npt.NDArray[Any]
-CLASS = "CLASS_"
-"""How the tags begin that name classes."""
 _OF_FILES = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
 AREA_CELL = 256
 """Pixels of a side within which all are taken to cover the same ground."""

@@ -20,6 +20,8 @@ BACKGROUND = ("background", "__background__")
 """Names of the class that is nothing."""
 OF_ITEMS = {"VALUES": "place among the instances of the item"}
 """The tags of a map of things, whose values mean something in their item alone."""
+CLASS = "CLASS_"
+"""How the tags begin that name classes, by their values."""
 MOST_COLOURS = 256
 """Classes up to which 8 bits, and a table of their colours, are enough."""
 
@@ -39,7 +41,7 @@ def png(found: ClassMap, colours: Sequence[Colour]) -> bytes:
 
 def class_tags(names: Sequence[str]) -> dict[str, str]:
     """The tags of a map of classes, by their names."""
-    return {f"CLASS_{index}": name for index, name in enumerate(names)}
+    return {f"{CLASS}{index}": name for index, name in enumerate(names)}
 
 
 def ground_affine(georef: Georef | None, to_source: Matrix) -> Matrix | None:
