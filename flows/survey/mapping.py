@@ -22,7 +22,7 @@ from swath.flows.survey.rasters import TO_GROUND, Raster, Survey, opened
 from swath.flows.survey.sheet import NOTHING, Outline, Scale, Sheet
 from swath.infra import storage
 from swath.operators.core.base import SKIPPED
-from swath.operators.core.ground import Georef
+from swath.operators.core.ground import crs_of
 from swath.schemas.columns import Column
 from swath.schemas.errors import ConfigurationError, QueryError
 from swath.schemas.flights import footprint_of
@@ -98,11 +98,11 @@ def draw_map(
 def _rows(survey: Survey, value: str | None, raster: str | None) -> tuple[list[dict[str, Any]], Scale | None]:
     """The items with what a map needs of them, and what the value is."""
     names = survey.schema.names
-    prefix = next((name.removesuffix(TO_GROUND) for name in names if name.endswith(TO_GROUND)), "")
+    prefix = survey.prefix or ""
     wanted = {
         "footprint": footprint_of(survey.schema),
         "skipped": SKIPPED.name,
-        **{name: prefix + name for name in ("crs", TO_GROUND, "raster_width_px", "raster_height_px")},
+        **{name: prefix + name for name in Raster.COLUMNS},
         **{name: name for name in ("latitude", "longitude", "footprint_note")},
     }
     columns = [
@@ -172,10 +172,7 @@ def _polygons(shape: Any) -> list[Any]:
 
 
 def _raster(row: dict[str, Any]) -> Raster | None:
-    if row[TO_GROUND] is None:
-        return None
-    matrix = np.array(row[TO_GROUND], np.float64).reshape(3, 3)
-    return Raster(row["source_uri"], row["raster_width_px"], row["raster_height_px"], Georef(row["crs"], matrix))
+    return None if row[TO_GROUND] is None else Raster.of(row)
 
 
 def _spot(longitude: float, latitude: float) -> Points:
@@ -222,8 +219,6 @@ def _ends(values: list[float], least: float) -> tuple[float, float]:
 
 def _notes(rows: list[dict[str, Any]], rings: dict[int, Any], grid: Grid, laid: int) -> list[str]:
     """What else a reader has to know."""
-    from pyproj import CRS
-
     notes = []
     if missing := len(rows) - len(rings):
         notes.append(f"{missing:,} items without a place are not shown.")
@@ -235,7 +230,7 @@ def _notes(rows: list[dict[str, Any]], rings: dict[int, Any], grid: Grid, laid: 
         notes.append(f"Imagery of {laid:,} of {files:,} files.")
     if files == 1:
         notes.append(rows[next(iter(rings))]["source_uri"].rpartition("/")[2])
-    crs = CRS(grid.crs)
+    crs = crs_of(grid.crs)
     notes.append(f"{crs.name} ({grid.crs})" if grid.crs.startswith("EPSG") else "Lambert equal-area, WGS 84")
     return notes
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,15 @@ class Raster:
     height: int
     georef: Georef
 
+    COLUMNS: ClassVar[tuple[str, ...]] = ("crs", TO_GROUND, "raster_width_px", "raster_height_px")
+    """Of `read_raster`: what it takes to know one."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Raster:
+        """From those columns, and `source_uri`."""
+        matrix = np.array(row[TO_GROUND], np.float64).reshape(3, 3)
+        return cls(row["source_uri"], row["raster_width_px"], row["raster_height_px"], Georef(row["crs"], matrix))
+
     @property
     def whole(self) -> Rectangle:
         return Rectangle(0, 0, self.width, self.height)
@@ -58,6 +68,12 @@ class Survey:
     def schema(self) -> pa.Schema:
         return pa.schema([pa.field(c.name, c.type) for c in self.session.views[f"{self.name}.stored"].columns])
 
+    @property
+    def prefix(self) -> str | None:
+        """What the columns of `read_raster` begin with, empty where the step has its operator's name; None where the
+        table has none."""
+        return next((n.removesuffix(TO_GROUND) for n in self.schema.names if n.endswith(TO_GROUND)), None)
+
     def step_of(self, column: str) -> str:
         """The step that made a column."""
         described = json.loads(Lake(self.session.warehouse).properties(self.name).get(COLUMNS_PROPERTY, "{}"))
@@ -80,28 +96,19 @@ class Survey:
 
     def rasters(self, uri: str | None = None) -> list[Raster]:
         """Those whose pixels have a place, by URI; one where it is named. Raises QueryError where there is none."""
-        prefix = next((n.removesuffix(TO_GROUND) for n in self.schema.names if n.endswith(TO_GROUND)), None)
+        prefix = self.prefix
         if prefix is None:
             raise QueryError(
                 f"{self.name} holds no windows of rasters; a pipeline with a step `read_raster` makes them"
             )
-        names = ("crs", TO_GROUND, "raster_width_px", "raster_height_px")
-        chosen = ", ".join(f"any_value(one.{quoted(prefix + name)}) AS {quoted(name)}" for name in names)
+        chosen = ", ".join(f"any_value(one.{quoted(prefix + name)}) AS {quoted(name)}" for name in Raster.COLUMNS)
         where = f"one.{quoted(prefix + TO_GROUND)} IS NOT NULL AND {self.ours()}"
         if uri is not None:
             where += f" AND one.source_uri = {literal(storage.normalize(uri))}"
         rows = self.rows(f"one.source_uri, {chosen}", where, then="GROUP BY one.source_uri ORDER BY 1").read_all()
         if not len(rows):
             raise QueryError(f"{self.name} holds no windows of {uri or 'a raster'}; `swath sql` tells what it holds")
-        return [
-            Raster(
-                row["source_uri"],
-                row["raster_width_px"],
-                row["raster_height_px"],
-                Georef(row["crs"], np.array(row[TO_GROUND], np.float64).reshape(3, 3)),
-            )
-            for row in rows.to_pylist()
-        ]
+        return [Raster.of(row) for row in rows.to_pylist()]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from swath.flows.ask.results import whole_file
 from swath.flows.survey.pictures import Columns, check_pattern, columns_of, day_of
-from swath.flows.survey.rasters import Survey, opened
+from swath.flows.survey.rasters import Raster, Survey, opened
 from swath.infra import storage
 from swath.operators.core.geometry import cropping
 from swath.operators.survey.roles import is_spectral
@@ -125,9 +125,9 @@ def items_of(survey: Survey, pattern: re.Pattern[str] | None, done: Exported) ->
     """The items that were processed, as STAC; those without a time are counted instead."""
     columns = columns_of(survey)
     names = survey.schema.names
-    prefix = next((name.removesuffix("to_ground") for name in names if name.endswith("to_ground")), None)
+    prefix = survey.prefix
     raster = {} if prefix is None else {
-        key: prefix + key for key in ("crs", "to_ground", "raster_width_px", "raster_height_px", "band_roles")
+        key: prefix + key for key in (*Raster.COLUMNS, "band_roles")
         if prefix + key in names
     }  # fmt: skip
     texts = [field.name for field in survey.schema if str(field.type) in ("string", "large_string")]
