@@ -255,7 +255,7 @@ def _prepare(backfill: Backfill, backfills: Backfills, watcher: Watcher) -> Work
         storage.delete_prefix(folder)
     watcher.phase("manifest", f"listing {request.source}")
     snapshot_id = lake.snapshot(bound.pipeline.table.name)  # before the source: what comes after it is not gone
-    manifest = list_source(request, request.warehouse, manifest_folder)
+    manifest = list_source(request, bound, request.warehouse, manifest_folder)
     watcher.phase("plan", f"{manifest.items:,} items")
     with compared(bound, manifest, lake, snapshot_id, request.retry) as db:
         chosen = choose(

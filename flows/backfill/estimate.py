@@ -98,7 +98,7 @@ def estimate(backfill: Backfill, core_hour_price: float | None = None, gpu_hour_
     core_price = settings().core_hour_price if core_hour_price is None else core_hour_price
     gpu_price = settings().gpu_hour_price if gpu_hour_price is None else gpu_hour_price
     with Scratch("backfill") as folder:
-        manifest = list_source(request, request.warehouse, str(folder))
+        manifest = list_source(request, bound, request.warehouse, str(folder))
         lake = Lake(request.warehouse if has_tables(request.warehouse) else str(folder))
         backfills = Backfills(request.warehouse)
         table = bound.pipeline.table.name

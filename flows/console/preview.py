@@ -81,7 +81,7 @@ def preview(request: Request) -> Preview:
     bound = bind(request.pipeline)
     with Scratch("plan") as temporary:
         folder = str(temporary)
-        manifest = list_source(request, request.warehouse, folder)
+        manifest = list_source(request, bound, request.warehouse, folder)
         lake = Lake(request.warehouse if has_tables(request.warehouse) else folder)
         plan = make_plan(bound, manifest, lake, None, retry=request.retry)
         parts = [_part(bound, request, number, part, plan) for number, part in enumerate(plan.parts)]

@@ -161,7 +161,7 @@ class Driver:
                 summary = (
                     self._ready(request.manifest)
                     if request.manifest
-                    else list_source(request, self.runs.warehouse, self._path("manifest"))
+                    else list_source(request, self.bound, self.runs.warehouse, self._path("manifest"))
                 )
                 found = Listing(manifest=summary, snapshot_id=snapshot_id)
                 crash_point("listing")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from swath.flows.pipelines.bands import check_found
-from swath.flows.pipelines.binding import READABLE, bind
+from swath.flows.pipelines.binding import READABLE, Bound
 from swath.flows.run.records import Request
 from swath.flows.source.manifest import ManifestSummary, build_manifest
 from swath.flows.upkeep.leave_out import stays_out
 
 
-def list_source(request: Request, warehouse: str, into: str) -> ManifestSummary:
+def list_source(request: Request, bound: Bound, warehouse: str, into: str) -> ManifestSummary:
     """The manifest of the whole source, written below a URI; without what the warehouse was told to forget or drop.
 
     Raises ConfigurationError too where a step needs a band that no raster has.
@@ -26,5 +26,5 @@ def list_source(request: Request, warehouse: str, into: str) -> ManifestSummary:
         leave_out=stays_out(warehouse, request.pipeline.table.name),
     )
     if summary.bands:
-        check_found(bind(request.pipeline).steps, summary.bands)
+        check_found(bound.steps, summary.bands)
     return summary
