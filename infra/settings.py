@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     """URI or path under which tables, staged files and run records stand."""
     home: Path = Path("~/.local/state/swath")
     """State of local services, and the catalogs of remote warehouses."""
-    catalog: dict[str, str] = {}
+    catalog: dict[str, str] = Field(default={}, repr=False)
     """Properties of any PyIceberg catalog (`type`, `uri`, `token` ...); empty: SQLite, see `catalog_for`."""
     review_threshold: float = Field(default=0.8, ge=0, le=1)
     """Confidence below which a person must look at a value."""
@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """What `swath backfill --dry-run` reckons costs with, in a currency of your own."""
     webhook_url: str | None = Field(default=None, repr=False)
     """Where the failure of a run that Prefect drives is told, as JSON whose `text` is a sentence."""
+    metrics_token: str | None = Field(default=None, min_length=16, repr=False)
+    """What `swath metrics --serve` asks of who scrapes it; beyond loopback there must be one."""
     s3_endpoint: str | None = Field(
         default=None,
         validation_alias=AliasChoices("SWATH_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),

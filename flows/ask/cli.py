@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,28 +36,40 @@ def similar(
     write_result(found, "json" if as_json else "table")
 
 
-@app.command(epilog=examples("swath metrics", "swath metrics --serve 9464 --warehouse s3://lake/swath"))
+@app.command(
+    epilog=examples(
+        "swath metrics",
+        "swath metrics --serve 9464 --warehouse s3://lake/swath",
+        "SWATH_METRICS_TOKEN=... swath metrics --serve 9464 --host 0.0.0.0 --tls-cert tls.crt --tls-key tls.key",
+    )
+)
 def metrics(
     last: Annotated[int, typer.Option(min=1, help="How many runs, the newest.")] = 50,
     serve: Annotated[
         int | None, typer.Option(metavar="PORT", help="Answer Prometheus at this port until interrupted.")
     ] = None,
-    host: Annotated[str, typer.Option(help="The address that --serve listens at.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address that --serve listens at; beyond loopback only with TLS and a token.")
+    ] = "127.0.0.1",
+    tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM, with its chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     warehouse: Warehouse = HOUSE,
 ) -> None:
     """Print the figures of the newest runs in the form that Prometheus reads, or serve them to it.
 
-    infra/grafana/swath.json is a board for them.
+    infra/grafana/swath.json is a board for them. With SWATH_METRICS_TOKEN set, a scrape must bring it as bearer token.
     """
     from swath.flows.run import metrics as of_runs
+    from swath.infra.settings import settings
     from swath.schemas.errors import ConfigurationError
 
     if serve is None:
         print(of_runs.exposition(warehouse, last), end="")
         return
+    token = settings().metrics_token
     try:
-        server, thread = of_runs.serve(warehouse, last, serve, host)
+        server, thread = of_runs.serve(warehouse, last, serve, host, token, tls_cert, tls_key)
     except OSError as error:
         raise ConfigurationError(f"cannot listen at {host}:{serve} ({error.strerror}); give another port") from None
-    say(f"http://{host}:{server.server_port}/metrics")
+    say(f"http{'s' if tls_cert else ''}://{host}:{server.server_port}/metrics")
     thread.join()

@@ -32,7 +32,7 @@ from swath.schemas import errors
 from swath.schemas.checks import AuditReport, AuditRequest
 from swath.schemas.errors import ConfigurationError, RunFailed, SwathError
 
-OPTIONS = {"SWATH_WAREHOUSE", "SWATH_RAY", "SWATH_DEBUG"}
+OPTIONS = {"SWATH_WAREHOUSE", "SWATH_RAY", "SWATH_DEBUG", "SWATH_METRICS_TOKEN"}
 """Variables that stand for options of a command; no worker reads them."""
 START_S = 120
 """How long a worker may take until its socket is there."""

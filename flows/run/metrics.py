@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -71,11 +72,19 @@ def exposition(warehouse: str, last: int) -> str:
     return generate_latest(_registry(warehouse, last)).decode()
 
 
-def serve(warehouse: str, last: int, port: int, host: str) -> tuple[WSGIServer, Thread]:
-    """Answers scrapes in a thread; port 0 takes any. Raises OSError where the port is taken."""
-    from prometheus_client import start_http_server
+def serve(
+    warehouse: str,
+    last: int,
+    port: int,
+    host: str,
+    token: str | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> tuple[WSGIServer, Thread]:
+    """Answers scrapes of the newest `last` runs in a thread, see `exporter.serve`."""
+    from swath.flows.run import exporter
 
-    return start_http_server(port, host, _registry(warehouse, last))
+    return exporter.serve(_registry(warehouse, last), port, host, token, certificate, key)
 
 
 def _registry(warehouse: str, last: int) -> CollectorRegistry:

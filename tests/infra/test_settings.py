@@ -21,6 +21,8 @@ def test_the_environment_is_read_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -
 
 def test_secrets_are_in_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("SWATH_CATALOG", '{"uri": "postgresql://swath:hunter2@db/catalog"}')
+    monkeypatch.setenv("SWATH_METRICS_TOKEN", "hunter2-hunter2-hunter2")
     assert "hunter2" not in repr(settings())
 
 
