@@ -32,6 +32,8 @@ NO_PROGRESS_SECONDS = 1800
 NO_PROGRESS_ITEMS = 512
 """A block is the least progress that Ray sees; each of its items may take its time."""
 POLL_SECONDS = 0.3
+KNOCK_SECONDS = 10
+"""How long the head of a cluster may take to say whether it lets a driver in."""
 BLOCK = "block"
 """The column with the name of the block that rows belong to."""
 
@@ -52,10 +54,13 @@ def start(address: str) -> bool:
     if is_here(address):
         # A cluster of one machine: nothing of ours listens beyond it. Ray takes 127.0.0.1 from nobody else.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ["RAY_USE_TLS"] = "0"  # the certificates of this environment are those of another cluster
     import ray
 
     if ray.is_initialized():
         return False
+    if not is_here(address):
+        _knock(address)
     # `log_to_driver=False` leaves a thread that prints the death of every worker to standard output.
     ray._private.worker._worker_logs_enabled = False
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
@@ -71,6 +76,38 @@ def start(address: str) -> bool:
             "see `swath status`, or use `--ray local`"
         ) from None
     return True
+
+
+def _knock(address: str) -> None:
+    """Raises ConfigurationError where the head does not let this process in: Ray itself would wait for minutes."""
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.exceptions import AuthenticationError
+
+    tls = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+    try:
+        with init_grpc_channel(address) as channel:  # type: ignore[no-untyped-call]
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=KNOCK_SECONDS)
+    except AuthenticationError:
+        token = "this environment has none"
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.UNAUTHENTICATED:
+            raise ConfigurationError(
+                f"the Ray head at {address} does not answer this process, which speaks {'TLS' if tls else 'no TLS'} "
+                f"({str(error.details())[-200:]}); set RAY_USE_TLS and RAY_TLS_SERVER_CERT, RAY_TLS_SERVER_KEY and "
+                "RAY_TLS_CA_CERT as on the head (infra/tls)"
+            ) from None
+        token = "that of this environment is another" if os.environ["RAY_AUTH_MODE"] == "token" else "none was shown"
+    except (OSError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"Ray is to speak TLS (RAY_USE_TLS), but its certificates cannot be read: {error}"
+        ) from None
+    else:
+        return
+    raise ConfigurationError(
+        f"the Ray cluster at {address} asks for its token, and {token}: set RAY_AUTH_MODE=token and "
+        "RAY_AUTH_TOKEN_PATH to the file that holds it"
+    )
 
 
 def address() -> str:
