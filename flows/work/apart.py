@@ -21,6 +21,7 @@ from pathlib import Path
 from swath.flows.work.alone import FROM_OUTSIDE, end_child, has_ended, kernel_oom_kills, start_child, tie_to_parent
 from swath.flows.work.artifacts import Keeper
 from swath.flows.work.clock import Clock
+from swath.flows.work.heap import keep_freed_memory
 from swath.flows.work.journal import Guard, Slot, Touch
 from swath.flows.work.threads import limit_threads
 from swath.infra.models import fetch
@@ -195,6 +196,7 @@ def _main(parent: str, folder: str, handle: str) -> None:
     try:
         recipe, groups = pickle.loads((place / "payload").read_bytes())
         limit_threads(recipe.threads)
+        keep_freed_memory()
         use_fetch(fetch)
         chain = Chain(recipe.links, slot, Keeper(recipe.artifacts, recipe.fingerprints, slot, Clock()))
         chain.load()

@@ -14,6 +14,7 @@ import pyarrow as pa
 from swath.flows.work.apart import Recipe, run_apart
 from swath.flows.work.artifacts import Keeper
 from swath.flows.work.clock import Clock, Spent
+from swath.flows.work.heap import keep_freed_memory
 from swath.flows.work.journal import LOADING, RESTING, Watched, resident_bytes, resting
 from swath.flows.work.threads import limit_threads
 from swath.infra import storage
@@ -118,6 +119,7 @@ class StageWorker:
         if self.apart:
             return chains
         limit_threads(self.threads)
+        keep_freed_memory()
         use_fetch(fetch)
         for chain in chains:
             chain.load()
