@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import json
+import logging
 import os
 import sys
 import warnings
@@ -32,7 +33,7 @@ from swath.flows.console.command import (
     say,
     tell,
 )
-from swath.flows.console.options import HOUSE, AsOf, Json, Warehouse, examples
+from swath.flows.console.options import HOUSE, AsOf, Json, Log, Warehouse, examples
 from swath.flows.console.terminal import keep_for_python
 from swath.flows.history.cli import app as history
 from swath.flows.models.cli import app as models
@@ -120,6 +121,7 @@ def run(
     ray: Ray = "auto",
     direct: Direct = False,
     as_json: Json = False,
+    log_format: Log = None,
 ) -> None:
     """Process what is new or changed in SOURCE and publish it."""
     from swath.flows.run import process
@@ -163,6 +165,7 @@ def resume(
     ray: Annotated[str | None, typer.Option(help="As of `swath run`; as before when left out.")] = None,
     direct: Direct = False,
     as_json: Json = False,
+    log_format: Log = None,
 ) -> None:
     """Finish a run that was killed or failed; what is done is not done again."""
     from swath.flows.run import process
@@ -447,6 +450,10 @@ def main() -> None:
         warnings.simplefilter("ignore")  # of libraries, about libraries
         keep_for_python()
     try:
+        if os.environ.get("SWATH_LOG"):
+            from swath.infra import logs
+
+            logs.to_standard_error()
         app(standalone_mode=True)
     except KeyboardInterrupt:
         say("interrupted; nothing half-made is visible. `swath resume` goes on")
@@ -458,7 +465,7 @@ def main() -> None:
         if debug:
             raise
         code = error.exit_code if isinstance(error, SwathError) else 1
-        say(_sentence(error))
+        say(_sentence(error), logging.ERROR)
     else:
         return
     sys.exit(code)

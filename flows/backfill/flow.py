@@ -14,8 +14,8 @@ from swath.flows.backfill.lane import Outcome
 from swath.flows.backfill.records import Backfill, Place
 from swath.flows.run.notify import on_failure
 from swath.flows.run.prefect_run import CELLS, Progressing, artifact_key, noted, on_server, slot
-from swath.flows.run.records import scrubbed
 from swath.flows.run.reporter import Quiet
+from swath.infra.logs import scrubbed
 from swath.schemas.errors import RunFailed
 
 

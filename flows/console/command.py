@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from swath.schemas.errors import ConfigurationError, SourceError, SwathError
 
@@ -19,8 +21,14 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def say(text: str) -> None:
-    err.print(text, soft_wrap=True)
+def say(text: str, level: int = logging.INFO) -> None:
+    """Tells a person, or a log, what is no result."""
+    from swath.infra import logs
+
+    if logs.is_json():
+        logs.LOG.log(level, Text.from_markup(text).plain)
+    else:
+        err.print(text, soft_wrap=True)
 
 
 def busy(doing: str) -> AbstractContextManager[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column, Table
 from rich.text import Text
 
+from swath.flows.run.reporter import Quiet, Reporter
 from swath.flows.run.timing import StageTime
 
 if TYPE_CHECKING:
@@ -164,7 +166,12 @@ class PlainReporter:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def reporter(console: Console) -> LiveReporter | PlainReporter:
+def reporter(console: Console) -> AbstractContextManager[Reporter]:
+    """What tells a person; nobody where standard error is a log for machines."""
+    from swath.infra.logs import is_json
+
+    if is_json():
+        return nullcontext(Quiet())
     return LiveReporter(console) if console.is_terminal else PlainReporter(console)
 
 

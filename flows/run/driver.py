@@ -7,16 +7,19 @@ anywhere is followed by another one that does what is missing.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -33,6 +36,7 @@ from swath.infra import storage
 from swath.infra.crash import crash_point
 from swath.infra.lake import Cell, DataFile, Lake, Stale
 from swath.infra.lease import Lease
+from swath.infra.logs import LOG
 from swath.schemas.checks import AuditReport, AuditRequest
 from swath.schemas.errors import AuditFailed, ConfigurationError, Conflict, RunLocked
 from swath.schemas.review import is_reviewed
@@ -154,7 +158,7 @@ class Driver:
             try:
                 found = Listing.model_validate_json(storage.read(kept))
             except FileNotFoundError:
-                self.reporter.phase("manifest", f"listing {request.source}")
+                self.phase("manifest", f"listing {request.source}")
                 self._hold()
                 storage.delete_prefix(self._path("manifest"))
                 snapshot_id = self.lake.snapshot(self.table)  # before the source: what comes after it is not gone
@@ -195,6 +199,8 @@ class Driver:
         settled = self.settle(wave)
         crash_point("settled")
         self._keep(wave, Judged(plan=self.plan.name, settled=settled))
+        counts = {"ok": settled.ok, "rejected": settled.rejected, "gone": settled.gone, "carried": settled.carried}
+        self.log(logging.INFO, "staged", wave, **counts, reasons=settled.reasons)
         crash_point("staged")
 
     def judge(self, wave: Wave) -> Judged:
@@ -211,17 +217,17 @@ class Driver:
         marker = self._path(self._folder(wave), "executed")
         if not wave.items or storage.exists(marker):
             return
-        self.reporter.phase("execute", f"wave {wave.number} of {len(self.plan.waves)}: {wave.items:,} items")
+        self.phase("execute", f"wave {wave.number} of {len(self.plan.waves)}: {wave.items:,} items", wave)
         rows = self._path(self._folder(wave), "rows")
         with self._timed("execute"):
             execution = Execution(self.record, self.plan, wave, self.bound, self.lake, self._path(self._folder(wave)))
-            execution.run(rows, self.reporter, self._standby.join_ray)
+            execution.run(rows, self.reporter, self._standby.join_ray, partial(self.phase, "waiting", wave=wave))
         self._hold()
         storage.write(marker, rows.encode())
 
     def settle(self, wave: Wave) -> Settled:
         """The files of the wave's cells as they will stand. Raises Outdated where the plan does not fit any more."""
-        self.reporter.phase("settle", f"wave {wave.number}")
+        self.phase("settle", f"wave {wave.number}", wave)
         with self._timed("settle"):
             self._check_current([wave])
             schema = self.lake.schema(self.table)
@@ -234,7 +240,7 @@ class Driver:
     def audit(self, wave: Wave, settled: Settled) -> AuditReport:
         """Judges the wave's files, and its partitions as they will stand; the report is kept with the run."""
         self._hold()
-        self.reporter.phase("audit", f"wave {wave.number}")
+        self.phase("audit", f"wave {wave.number}", wave)
         with self._timed("audit"):
             report = self._standby.audit().audit(
                 AuditRequest(
@@ -250,6 +256,12 @@ class Driver:
                 )
             )
         self.runs.keep(self.run_id, f"checks/{wave.number}.json", report.to_json().encode())
+        for check in report.checks:
+            if not check.success:
+                what = {"check": check.name, "partition": check.partition, "severity": check.severity}
+                found = {"observed": check.observed, "expected": check.expected}
+                self.log(logging.WARNING, "check failed", wave, **what, **found)
+        self.log(logging.INFO if report.success else logging.ERROR, "audited", wave, success=report.success)
         return report
 
     def publish(self, numbers: Sequence[int], number: int, force: str | None = None) -> int | None:
@@ -260,7 +272,7 @@ class Driver:
         """
         waves = {wave.number: wave for wave in self.plan.waves if wave.number in numbers}
         properties = {"swath.pipeline": self.bound.pipeline.name} | ({"swath.forced": force} if force else {})
-        self.reporter.phase("publish")
+        self.phase("publish")
         for _ in range(ATTEMPTS):
             settled = [self.staged[one].settled for one in numbers]
             adds: list[DataFile] = [file for one in settled for file in one.adds()]
@@ -268,10 +280,14 @@ class Driver:
             for one in settled:
                 basis |= one.replaced()
             self._hold()
+            began = time.perf_counter()
             try:
                 with self._timed("publish"), self.lake.publishing(self.table, self.run_id, self._wait):
+                    waited = time.perf_counter() - began
                     self._check_current(list(waves.values()))
-                    return self.lake.publish(self.table, self.run_id, number, adds, basis, properties)
+                    snapshot = self.lake.publish(self.table, self.run_id, number, adds, basis, properties)
+                self._published(numbers, waited, time.perf_counter() - began)
+                return snapshot
             except Stale as stale:
                 again = [wave for wave in waves.values() if stale.cells & cells_of(wave)]
                 for wave in again:
@@ -287,6 +303,7 @@ class Driver:
 
     def replan(self) -> None:
         """A new plan, from the source and the table as they stand now; what is published stays published."""
+        self.log(logging.WARNING, "planned anew: another run has changed the same cells")
         storage.delete(self._path("manifest.json"))
         self._make_plan(self.listing())
         for name in ("plan", "staged"):
@@ -316,6 +333,19 @@ class Driver:
         record.status, record.error = state, error
         record.finished_at = datetime.now(UTC)
         self._save()
+        level = logging.ERROR if state in (State.FAILED, State.AUDIT_FAILED) else logging.INFO
+        counts: dict[str, Any] = {"items": record.items, "ok": record.ok, "rejected": record.rejected}
+        self.log(level, f"run {state}", **counts, seconds=record.seconds, error=record.error)
+
+    def phase(self, name: str, detail: str = "", wave: Wave | None = None) -> None:
+        """Tells everybody what the run does now; `waiting`: what it waits for."""
+        self.log(logging.WARNING if name == "waiting" else logging.INFO, name, wave, detail=detail or None)
+        self.reporter.phase(name, detail)
+
+    def log(self, level: int, event: str, wave: Wave | None = None, **fields: object) -> None:
+        """Logs an event of this run."""
+        of = {"run": self.run_id, "pipeline": self.record.pipeline, "wave": wave.number if wave else None}
+        LOG.log(level, event, extra=of | fields)
 
     def discard(self) -> None:
         """Drops what the run staged and did not publish; raises nothing where there is nothing."""
@@ -334,7 +364,7 @@ class Driver:
         return max(parts, default=0)
 
     def _make_plan(self, found: Listing) -> Plan:
-        self.reporter.phase("plan")
+        self.phase("plan")
         with self._timed("plan"):
             # Waves of an earlier plan may be published: their numbers are taken.
             first, retry = max(self.done(), default=0) + 1, self.record.request.retry
@@ -387,8 +417,15 @@ class Driver:
         own = {file.path for number, one in self.staged.items() if number in done for file in one.settled.adds()}
         check_current(self.lake, self.table, self.plan, waves, self._known, own)
 
+    def _published(self, numbers: Sequence[int], waited: float, seconds: float) -> None:
+        record = self.record
+        record.publishes += 1
+        record.slowest_publish = max(record.slowest_publish, round(seconds, 3))
+        record.waits["publish_lock"] = round(record.waits.get("publish_lock", 0.0) + waited, 3)
+        self.log(logging.INFO, "published", waves=list(numbers), seconds=round(seconds, 3), waited=round(waited, 3))
+
     def _wait(self) -> None:
-        self.reporter.phase("publish", "another run is publishing to the table; waiting for it")
+        self.phase("waiting", "another run is publishing to the table")
 
     def _hold(self) -> None:
         """Raises RunLocked where the lease was lost: this process slept, and another drives the run by now."""
@@ -424,6 +461,16 @@ class Driver:
             record.carried = sum(one.carried for one in settled)
             record.reasons = _sum([one.reasons for one in settled])
             record.operators = {name: round(s, 4) for name, s in _sum([one.operators for one in settled]).items()}
+            record.columns = {
+                name: (sum(one.columns[name][0] for one in of), round(sum(one.columns[name][1] for one in of), 6))
+                for name in dict.fromkeys(chain.from_iterable(one.columns for one in settled))
+                if (of := [one for one in settled if name in one.columns])
+            }
+            record.checks = {}
+            for report in (one.report for one in self.staged.values() if one.report):
+                for (name, outcome), times in _outcomes(report):
+                    of_check = record.checks.setdefault(name, {"passed": 0, "warned": 0, "failed": 0})
+                    of_check[outcome] += times
         # What drivers of this run have spent, not the time between them.
         record.seconds = round(self._before + time.monotonic() - self._started, 3)
         record.throughput = round((record.ok + record.rejected) / record.seconds, 3) if record.seconds else 0
@@ -463,6 +510,16 @@ def explain(report: AuditReport) -> str:
     )
     more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
     return f"the audit of wave {report.wave} failed: {first}{more}"
+
+
+@lru_cache(maxsize=4096)  # the record is written after every wave, and an audit's outcome stays what it was
+def _outcomes(report: str) -> tuple[tuple[tuple[str, str], int], ...]:
+    """Of an AuditReport as JSON: name of the check and what it did, and how often."""
+    told = (
+        (check.name, "passed" if check.success else "failed" if check.severity == "error" else "warned")
+        for check in AuditReport.from_json(report).checks
+    )
+    return tuple(Counter(told).items())
 
 
 def _sum(counts: list[dict[str, N]]) -> dict[str, N]:

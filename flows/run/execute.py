@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from swath.flows.pipelines.binding import Bound
 from swath.flows.run.blocks import blocks
@@ -17,9 +16,10 @@ from swath.flows.work.inprocess import execute_here
 from swath.flows.work.place import place, without_ray
 from swath.flows.work.stages import Pool, fuse
 from swath.flows.work.wave import Work
-from swath.flows.work.worker import Context
+from swath.flows.work.worker import Context, Rejected
 from swath.infra import storage
 from swath.infra.lake import Cell, Lake
+from swath.infra.logs import LOG
 from swath.operators.core.chain import BoundStep
 from swath.schemas.errors import ConfigurationError
 
@@ -39,10 +39,14 @@ class Execution:
     folder: str
     """URI below which the wave's blocks and suspects are kept."""
 
-    def run(self, rows: str, reporter: Reporter, join_ray: Callable[[], None]) -> None:
-        """Stages the rows of all parts below a URI; what is staged already is not done again."""
+    def run(self, rows: str, reporter: Reporter, join_ray: Callable[[], None], waiting: Callable[[str], None]) -> None:
+        """Stages the rows of all parts below a URI; what is staged already is not done again. `waiting` hears what is
+        waited for."""
+        of = {"run": self.record.run_id, "pipeline": self.record.pipeline, "wave": self.wave.number}
 
-        def watch(stage: str, items: int, rejects: int, spent: Spent) -> None:
+        def watch(stage: str, items: int, rejects: int, spent: Spent, some: Sequence[Rejected]) -> None:
+            for one in some:
+                LOG.warning("rejected", extra=of | dict(one))
             told = self.record.stages[stage]
             told["items"] += items
             for kind, seconds in spent.items():
@@ -63,7 +67,7 @@ class Execution:
             if here:
                 execute_here(work, watch, apart=address != "off")
             else:
-                engine.execute(work, watch, partial(reporter.phase, "waiting"))
+                engine.execute(work, watch, waiting)
 
     def _cut(self, part: int, steps: list[BoundStep], here: bool) -> tuple[list[Pool], list[str]]:
         """The workers for a part's steps, and its blocks."""

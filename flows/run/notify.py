@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swath.flows.run.records import scrubbed
+from swath.infra.logs import scrubbed
 from swath.infra.settings import settings
 
 TIMEOUT_S = 10

@@ -16,9 +16,10 @@ from swath.flows.console.report import human_seconds
 from swath.flows.local import services
 from swath.flows.run.driver import Driver
 from swath.flows.run.notify import on_failure
-from swath.flows.run.records import Record, scrubbed
+from swath.flows.run.records import Record
 from swath.flows.run.reporter import Reporter
 from swath.infra import storage
+from swath.infra.logs import scrubbed
 from swath.infra.settings import settings
 from swath.schemas.checks import AuditReport
 from swath.schemas.errors import AuditFailed

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from swath.flows.pipelines.binding import bind
 from swath.flows.run.driver import ATTEMPTS, WHOLE_RUN, Driver, explain
 from swath.flows.run.plan import Plan
+from swath.flows.run.progress import Beating
 from swath.flows.run.records import Record, Request, Runs, State
 from swath.flows.run.reporter import Quiet, Reporter
 from swath.flows.run.settle import Outdated
@@ -182,9 +183,10 @@ def _hold(
     steps: Callable[[Driver, Call[Any]], Record],
 ) -> Record:
     """Drives the run under its lease; whatever stops it is written down."""
-    reporter = reporter or Quiet()
-    with storage.told_of_waiting(partial(reporter.phase, "waiting")), _lease(runs, record) as lease:
-        driver = Driver(record, runs, reporter, lease, audit_socket)
+    lease = _lease(runs, record)
+    beating = Beating(reporter or Quiet(), runs, record, lease)
+    driver = Driver(record, runs, beating, lease, audit_socket)
+    with storage.told_of_waiting(partial(driver.phase, "waiting")), lease, beating:
         try:
             if (
                 driver.is_first()

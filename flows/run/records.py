@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -16,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, computed_field
 from swath.flows.run.plan import Plan
 from swath.flows.run.timing import StageTime, advice, stage_times
 from swath.infra import storage
+from swath.infra.logs import scrubbed
 from swath.schemas.errors import ConfigurationError
 from swath.schemas.pipeline import Pipeline
 
@@ -115,6 +113,16 @@ class Record(BaseModel):
     """By step: seconds of all items, over all workers."""
     phases: dict[str, float] = {}
     """By phase (manifest, plan, execute, settle, audit, publish): seconds."""
+    publishes: int = 0
+    """Commits to the table."""
+    slowest_publish: float = 0
+    """Seconds from where one of them could be made until it was made; waiting for other runs included."""
+    waits: dict[str, float] = {}
+    """Seconds spent waiting, by what for: publish_lock, while another run published to the table."""
+    checks: dict[str, dict[str, int]] = {}
+    """By check of the audit: how often it passed, warned, failed, over waves and partitions."""
+    columns: dict[str, tuple[int, float]] = {}
+    """By column of numbers, over the items that came through: how many have a value, and the sum of those."""
     first_pass_rate: float | None = None
     """Share of its documents about which nobody has anything to decide; None where it reads no fields."""
     max_rejects: float = 0
@@ -186,17 +194,18 @@ class Runs:
 
     def all(self) -> list[Record]:
         """The records, oldest first; one of another version of swath, which cannot be read, is left out."""
-        return list(self._read(self.names()))
+        return list(self.read(self.names()))
 
     def newest(self) -> Iterator[Record]:
         """The records, newest first, read as they are asked for."""
-        return self._read(reversed(self.names()))
+        return self.read(reversed(self.names()))
 
     def latest(self, *states: State) -> Record | None:
         """The newest run in one of the states."""
         return next((record for record in self.newest() if record.status in states), None)
 
-    def _read(self, names: Iterable[str]) -> Iterator[Record]:
+    def read(self, names: Iterable[str]) -> Iterator[Record]:
+        """The records of these runs, without what is gone or cannot be read."""
         for content in storage.read_many(storage.join(self.folder(name), "run.json") for name in names):
             if isinstance(content, FileNotFoundError):
                 continue
@@ -216,24 +225,3 @@ class Runs:
         """Writes a document of the run."""
         content = value if isinstance(value, bytes) else value.model_dump_json().encode()
         storage.write(storage.join(self.folder(run_id), name), content)
-
-
-def scrubbed(text: str) -> str:
-    """The text without the secrets of the environment, which error messages of other libraries may quote."""
-    text = re.sub(r"://[^/@\s]*:[^/@\s]*@", "://***@", text)
-    for value in sorted(_secrets(), key=len, reverse=True):
-        text = text.replace(value, "***")
-    return text
-
-
-def _secrets() -> Iterator[str]:
-    named = dict(os.environ)
-    with suppress(ValueError, TypeError):
-        named |= json.loads(os.environ.get("SWATH_CATALOG", "{}"))
-    for name, value in named.items():
-        if (
-            isinstance(value, str)
-            and len(value) >= 6
-            and re.search("(?i)secret|token|passw|credential|access_key", name)
-        ):
-            yield value

@@ -18,7 +18,7 @@ from swath.infra import parquet_files, storage
 from swath.infra.lake import Cell, DataFile, Lake
 from swath.infra.scratch import Scratch
 from swath.schemas.errors import RunFailed
-from swath.schemas.sql import literal
+from swath.schemas.sql import literal, quoted
 
 BATCH_ROWS = 5_000
 
@@ -37,6 +37,8 @@ class Settled(BaseModel):
     reasons: dict[str, int]
     operators: dict[str, float]
     """Seconds by step, summed over the items."""
+    columns: dict[str, tuple[int, float]] = {}
+    """By column of numbers, over the items that came through: how many have a value, and the sum of those."""
 
     def adds(self) -> list[DataFile]:
         return [
@@ -91,6 +93,7 @@ def settle(
             WHERE step_runs[entry.key] = $run GROUP BY 1 ORDER BY 2 DESC""",
             {"run": run_id},
         ).fetchall()
+        columns = _sums(db, schema)
     basis: dict[Cell, list[str]] = {cell: [] for cell in sorted(cells_of(wave))}
     for file in standing:
         basis[file.cell].append(file.path)
@@ -103,7 +106,20 @@ def settle(
         carried=carried,
         reasons=dict(reasons),
         operators=dict(operators),
+        columns=columns,
     )
+
+
+def _sums(db: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, tuple[int, float]]:
+    """Of the columns of numbers that are measured: how many values there are, and their sum; whoever compares runs
+    sees by them what has moved."""
+    names = [field.name for field in schema if pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)]
+    if not names:
+        return {}
+    values = [f"CAST({quoted(name)} AS DOUBLE)" for name in names]
+    sums = ", ".join(f"count(*) FILTER (isfinite({v})), coalesce(sum({v}) FILTER (isfinite({v})), 0)" for v in values)
+    (found,) = db.execute(f"SELECT {sums} FROM fresh WHERE status = 'ok'").fetchall()
+    return {name: (found[2 * i], found[2 * i + 1]) for i, name in enumerate(names)}
 
 
 def check_current(

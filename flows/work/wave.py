@@ -5,18 +5,16 @@ Whoever executes it, a block is done as a whole or not at all, and doing it twic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from swath.flows.work.clock import Spent
 from swath.flows.work.stages import Pool
-from swath.flows.work.worker import Context
+from swath.flows.work.worker import Context, Progress
 from swath.infra import parquet_files, storage
 
-Watch = Callable[[str, int, int, Spent], None]
-"""Told (stage, items, rejects, seconds spent) since the last call."""
+Watch = Progress
 
 
 @dataclass(frozen=True)

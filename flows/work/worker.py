@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from swath.flows.work.heap import keep_freed_memory
 from swath.flows.work.journal import LOADING, RESTING, Watched, resident_bytes, resting
 from swath.flows.work.threads import limit_threads
 from swath.infra import storage
+from swath.infra.logs import LOG
 from swath.infra.models import fetch
 from swath.operators.core.base import BYTES, OPEN, Reject, Resources
 from swath.operators.core.chain import Chain, Journal, Link, NoJournal, Row, reject
@@ -33,8 +35,12 @@ STARTS = 5
 """How often a stage's workers may die while loading before the run stops; Ray would start them for ever."""
 RESTS = 5
 """How often they may die between the items of one block, none of which can then be left out of it."""
-Progress = Callable[[str, int, int, Spent], None]
-"""Told (stage, items, rejects, seconds spent) since the last call."""
+TOLD = 20
+"""Rejects of a block that are told one by one; their number is told of all."""
+Rejected = Mapping[str, str | int | None]
+"""A rejected item: item (its URI), page, step, reason, detail, and the host and process that it was done in."""
+Progress = Callable[[str, int, int, Spent, Sequence[Rejected]], None]
+"""Told (stage, items, rejects, seconds spent, some of the rejects) since the last call."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class StageWorker:
         self.journal: Journal = NoJournal()
         self.clock = Clock()
         self._finished: tuple[int, int] = 0, 0
+        self._rejected: list[Rejected] = []
         self._blocks = 0
         if watched:
             self.watch = Watched(self.suspects, context.limits.seconds, context.limits.memory_bytes)
@@ -104,7 +111,9 @@ class StageWorker:
         except BaseException:
             self.close()
             raise
-        self.clock.take()  # from now on it can be given work
+        loaded = self.clock.take()["idle"]  # from now on it can be given work
+        of = {"run": context.run_id, "wave": context.wave, "stage": stage.name, "seconds": round(loaded, 3)}
+        LOG.info("worker ready", extra=of | {"host": socket.gethostname(), "pid": os.getpid()})
 
     def _loaded(self) -> list[Chain]:
         """The stage's operators, ready to work unless each item gets a process of its own."""
@@ -155,7 +164,9 @@ class StageWorker:
             finished = [finish(row, self.context) for row in finished]
         result = to_table(finished, self.context.columns) if self.stage.last else _packed(finished)
         self._blocks += 1
-        self._finished = len(finished), sum(row["status"] == Status.REJECTED for row in finished)
+        rejected = [row for row in finished if row["status"] == Status.REJECTED]
+        self._finished = len(finished), len(rejected)
+        self._rejected = [_told(row) for row in rejected[:TOLD]] if self.stage.last else []
         return result
 
     def done(self) -> None:
@@ -163,7 +174,7 @@ class StageWorker:
         if self.watch:
             self.watch.slot.end()
         if self.progress:
-            self.progress(self.stage.name, *self._finished, self.clock.take())
+            self.progress(self.stage.name, *self._finished, self.clock.take(), self._rejected)
 
     def close(self) -> None:
         if self.watch:
@@ -234,6 +245,12 @@ class StageWorker:
 def _name(block: pa.Table) -> str:
     name: str = block.column("item_id")[0].as_py()
     return name
+
+
+def _told(row: Row) -> Rejected:
+    said = {"step": row["reject_operator"], "reason": str(row["reject_reason"]), "detail": row["reject_message"]}
+    where = {"host": socket.gethostname(), "pid": os.getpid()}
+    return {"item": row["source_uri"], "page": row.get("page")} | said | where
 
 
 def suspects_of(stage: Stage, context: Context) -> str:

@@ -8,8 +8,9 @@ import pytest
 from tests.flows.living import pipeline
 
 from swath.flows.ask.records import run_records
-from swath.flows.run.records import Request, Runs, State, scrubbed
+from swath.flows.run.records import Request, Runs, State
 from swath.infra import storage
+from swath.infra.logs import scrubbed
 from swath.schemas.errors import ConfigurationError
 
 
