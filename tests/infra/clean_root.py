@@ -119,8 +119,9 @@ def instructions(dockerfile: Path = DOCKERFILE) -> list[dict[str, Any]]:
         return [one for one in DockerfileParser(fileobj=file).structure if one["instruction"] != "COMMENT"]
 
 
-def build(work: Path, given: dict[str, str]) -> Stage:
-    """Every stage, in order; the last. Raises CalledProcessError where a command fails."""
+def build(work: Path, given: dict[str, str], reuse: tuple[str, ...] = ()) -> Stage:
+    """Every stage, in order, but for those to `reuse` as an earlier build has left them; the last. Raises
+    CalledProcessError where a command fails."""
     bootstrap(work / "base")
     stages: dict[str, Stage] = {}
     stage: Stage | None = None
@@ -128,13 +129,14 @@ def build(work: Path, given: dict[str, str]) -> Stage:
         kind, value = one["instruction"], one["value"]
         if kind == "FROM":
             name = value.partition(" AS ")[2] or "final"
-            shutil.rmtree(work / name, ignore_errors=True)
             stage = stages[name] = Stage(name, work / name)
+            if name not in reuse:
+                shutil.rmtree(stage.folder, ignore_errors=True)
             stage.mount(work / "base")
         elif kind == "ARG" and stage is not None:
             name, _, default = value.partition("=")
             stage.arguments[name] = given.get(name, default)
-        elif stage is not None:
+        elif stage is not None and stage.name not in reuse:
             print(f"--- {stage.name}: {kind} {value[:100]}", flush=True)
             before = size(stage.folder / "upper")
             carry_out(stage, kind, value, stages)
@@ -215,12 +217,14 @@ def main() -> int:
     parser.add_argument("work", type=lambda text: Path(text).resolve())
     parser.add_argument("action", choices=("build", "run"))
     parser.add_argument("--build-arg", action="append", default=[])
+    parser.add_argument("--reuse", action="append", default=[], help="a stage to leave as an earlier build made it")
     parser.add_argument("--read-only", action="store_true", help="only /tmp and the home folder can be written")
     parser.add_argument("command", nargs="*")
     options = parser.parse_args()
     in_own_mounts()
     if options.action == "build":
-        stage = build(options.work, dict(pair.split("=", 1) for pair in options.build_arg))
+        given = dict(pair.split("=", 1) for pair in options.build_arg)
+        stage = build(options.work, given, tuple(options.reuse))
         for name, added in stage.layers:
             print(f"{added / 2**20:9.1f} MiB  {name}")
         return 0
