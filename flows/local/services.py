@@ -6,13 +6,16 @@ of them and nothing else: process ids come again, and a Ray head's children outl
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -124,10 +127,7 @@ def prefect_server() -> Iterator[str]:
     """The Prefect server of a run, set in the environment: the one set there already, that of `swath up`, or one of
     its own, which is started without waiting for it (see `await_prefect`). Its URL."""
     if url := os.environ.get("PREFECT_API_URL"):
-        if not _answers(f"{url}/health", timeout=5):
-            raise ConfigurationError(
-                f"no Prefect server answers at {url} (PREFECT_API_URL); unset it, start one there, or use --direct"
-            )
+        _knock(url)
         with _environment(QUIET):
             yield url
         return
@@ -333,10 +333,42 @@ def _until(ready: Callable[[], bool], name: str, pid: int | None) -> None:
     raise RunFailed(f"{name} did not start; its log is {_log(name)}")
 
 
-def _answers(url: str, timeout: float = 2) -> bool:
-    with suppress(OSError, ValueError), urllib.request.urlopen(url, timeout=timeout) as answer:
+def _answers(url: str) -> bool:
+    with suppress(OSError, ValueError), _open(url, 2) as answer:
         return bool(answer.status == 200)
     return False
+
+
+def _open(url: str, timeout: float, headers: dict[str, str] | None = None) -> Any:
+    """Trusts whom Prefect's own client trusts."""
+    trusted = os.environ.get("PREFECT_API_SSL_CERT_FILE")
+    context = ssl.create_default_context(cafile=trusted) if url.startswith("https:") else None
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=timeout, context=context)
+
+
+def _knock(url: str) -> None:
+    """Raises ConfigurationError where no Prefect server answers at the URL, or none that lets this process in."""
+    secret, key = os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY")
+    shown = f"Basic {base64.b64encode(secret.encode()).decode()}" if secret else f"Bearer {key}"
+    try:
+        _open(f"{url}/health", 5).close()
+    except (OSError, ValueError) as error:
+        if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+            raise ConfigurationError(
+                f"the certificate of the Prefect server at {url} is not trusted here ({error}); "
+                "set PREFECT_API_SSL_CERT_FILE to that of its authority"
+            ) from None
+        raise ConfigurationError(
+            f"no Prefect server answers at {url} (PREFECT_API_URL); unset it, start one there, or use --direct"
+        ) from None
+    try:
+        _open(f"{url}/admin/version", 5, {"Authorization": shown} if secret or key else {}).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise ConfigurationError(
+                f"the Prefect server at {url} asks for its auth string, and "
+                f"{'another is set' if secret else 'none is set'} (PREFECT_API_AUTH_STRING)"
+            ) from None
 
 
 def _reachable(address: str) -> str:
