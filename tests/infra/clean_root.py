@@ -1,7 +1,7 @@
 """Runs what a Dockerfile says in clean roots, for machines on which no container engine can run.
 
     sudo .venv/bin/python -m tests.infra.clean_root WORK build --build-arg ACCELERATOR=cuda
-    sudo .venv/bin/python -m tests.infra.clean_root WORK run -- swath doctor
+    sudo .venv/bin/python -m tests.infra.clean_root WORK --read-only run swath doctor
 
 The base image is stood in for by the Debian release it is made of (debootstrap) and that release's Python; every stage
 is an overlay of its own over it, so that nothing is there but what the Dockerfile brings. The final stage's command
@@ -219,7 +219,7 @@ def main() -> int:
     parser.add_argument("--build-arg", action="append", default=[])
     parser.add_argument("--reuse", action="append", default=[], help="a stage to leave as an earlier build made it")
     parser.add_argument("--read-only", action="store_true", help="only /tmp and the home folder can be written")
-    parser.add_argument("command", nargs="*")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     in_own_mounts()
     if options.action == "build":
@@ -230,7 +230,7 @@ def main() -> int:
         return 0
     stage = built(options.work)
     stage.mount(options.work / "base", options.read_only)
-    return stage.run(options.command, check=False).returncode
+    return stage.run([word for word in options.command if word != "--"], check=False).returncode
 
 
 if __name__ == "__main__":
