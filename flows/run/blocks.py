@@ -29,16 +29,18 @@ def blocks(
     pending: str,
     part: int,
     destination: str,
-    most: int,
+    shares: int,
     schema: pa.Schema | None = None,
     rows: Sequence[str] = (),
     *,
     whole: bool = False,
 ) -> list[str]:
-    """The wave's pending items of a part as one small Parquet file a block, of so many items at most; their URIs.
+    """The wave's pending items of a part as one small Parquet file a block; their URIs.
 
-    Cut between objects, and between the windows of one unless they have to stay together as a `whole`. A wave stays
-    cut as it is: what is staged, is staged by block.
+    A block takes one of so many shares of what those before it have left, so that all workers have done their last one
+    at about the same time (Polychronopoulos and Kuck 1987, Guided self-scheduling). Cut between objects, and between
+    the windows of one unless they have to stay together as a `whole`. A wave stays cut as it is: what is staged, is
+    staged by block.
 
     Where there is a `schema`, its columns are carried over from the published `rows`, files that hold every item.
     Raises Outdated where they do not.
@@ -48,7 +50,7 @@ def blocks(
         names: list[str] = json.loads(storage.read(kept))
     except FileNotFoundError:
         table = parquet_files.read(pending, pc.field("part") == part)
-        cuts = list(_cuts(table, max(1, min(BLOCK_ITEMS, most)), whole))
+        cuts = list(_cuts(table, shares, whole))
         items = table.select(GIVEN)
         tables = _carried(items, cuts, schema, rows) if schema else (items.slice(a, b - a) for a, b in cuts)
         names = []
@@ -66,7 +68,7 @@ def with_every_column(db: duckdb.DuckDBPyConnection, name: str, schema: pa.Schem
     db.execute(f"CREATE VIEW {name} AS FROM {name}_shape{rows}")
 
 
-def _cuts(table: pa.Table, limit: int, whole: bool) -> Iterator[tuple[int, int]]:
+def _cuts(table: pa.Table, shares: int, whole: bool) -> Iterator[tuple[int, int]]:
     ids = table.column("object_id").to_pylist()
     sizes = table.column("size_bytes").to_pylist()
     windows = table.column("window").is_valid().to_pylist()
@@ -74,7 +76,8 @@ def _cuts(table: pa.Table, limit: int, whole: bool) -> Iterator[tuple[int, int]]
     for row, name in enumerate(ids):
         window = windows[row] and not whole  # its object is never fetched, and need not stay together
         new_object = row == 0 or name != ids[row - 1]
-        full = row - start >= (min(limit, BLOCK_WINDOWS) if window else limit)
+        share = -(-(len(ids) - start) // shares)
+        full = row - start >= min(share, BLOCK_WINDOWS if window else BLOCK_ITEMS)
         if row > start and (window or new_object) and (full or size + sizes[row] * (not window) > BLOCK_BYTES):
             yield start, row
             start, size = row, 0

@@ -23,8 +23,8 @@ from swath.infra.logs import LOG
 from swath.operators.core.chain import BoundStep
 from swath.schemas.errors import ConfigurationError
 
-BLOCKS_A_WORKER = 8
-"""So that none sits idle for long while another does the last one."""
+SHARES_A_WORKER = 2
+"""Of what is left when a block is cut, so that none sits idle for long while another does the last one."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Execution:
         address, items, stages = self.record.request.ray, self.wave.parts[part], fuse(steps)
         given = place(stages, address, items, self.record.request.share) if steps else [Pool(stages[0], 1)]
         # A block that is done apart has a process started for it, so then there is one.
-        count = 1 if here and address != "off" else BLOCKS_A_WORKER * max(pool.workers for pool in given)
+        shares = 1 if here and address != "off" else SHARES_A_WORKER * max(pool.workers for pool in given)
         carried = {} if part == ALL else {"schema": self.bound.schema, "rows": self._carried()}
         into = storage.join(self.folder, "blocks", str(part))
         whole = any(step.operator.scope == "object" for step in steps)
-        cut = blocks(self.wave.pending, part, into, -(-items // count), **carried, whole=whole)
+        cut = blocks(self.wave.pending, part, into, shares, **carried, whole=whole)
         return [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given], cut
 
     def _carried(self) -> list[str]:

@@ -67,8 +67,8 @@ def make_work(
     pending = manifest.append_column("part", pa.array([0] * len(manifest), pa.int32()))
     pq.write_table(pending, folder / "pending.parquet")
     root = storage.normalize(str(folder))
-    parts = 4 * (workers or max(pool.workers for pool in given))
-    cut = blocks(f"{root}/pending.parquet", 0, f"{root}/blocks", -(-len(manifest) // parts))
+    shares = 4 * (workers or max(pool.workers for pool in given))
+    cut = blocks(f"{root}/pending.parquet", 0, f"{root}/blocks", shares)
     context = Context(
         run_id="run",
         wave=1,

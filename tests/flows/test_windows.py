@@ -147,7 +147,7 @@ def test_windows_of_one_raster_go_to_several_workers_unless_a_step_wants_them_to
 
     def cut(whole: bool) -> list[int]:
         into = f"file://{tmp_path}/{whole}"
-        found = blocks(f"file://{tmp_path}/pending.parquet", 0, into, 1000, whole=whole)
+        found = blocks(f"file://{tmp_path}/pending.parquet", 0, into, 1, whole=whole)
         return [pq.read_metadata(storage.local_path(uri)).num_rows for uri in found]
 
     assert cut(whole=True) == [625]
