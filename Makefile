@@ -3,9 +3,10 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ENVIRONMENT := .venv/.installed
 SYSTEM := .venv/.system
+AZURITE := .venv/.azurite
 # A file at a time, as they are collected: what a module sets up is set up once.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
-PACKAGES := tesseract-ocr tesseract-ocr-eng tesseract-ocr-osd
+PACKAGES := tesseract-ocr tesseract-ocr-eng tesseract-ocr-osd postgresql
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-faults check bench bench-models setup clean
@@ -44,7 +45,7 @@ bench: setup
 bench-models: setup
 	$(BIN)/python -m tests.benchmarks --only models
 
-setup: $(ENVIRONMENT) $(SYSTEM)
+setup: $(ENVIRONMENT) $(SYSTEM) $(AZURITE)
 
 # `command -v` is not proof: pyenv leaves a python3.11 that only says it is not selected.
 $(ENVIRONMENT): pyproject.toml constraints.txt
@@ -61,11 +62,13 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 	    -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Tesseract's language data. Without them OCR falls back on RapidOCR, so that this step never fails.
+# Tesseract's language data, without which OCR falls back on RapidOCR, and Postgres, for tests alone, which skip
+# without: this step never fails.
 $(SYSTEM): | $(ENVIRONMENT)
 	@as_root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"; fi; }; \
 	apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::http::Timeout=20 -o Acquire::Retries=1 -qq "$$@"; }; \
-	if tesseract --list-langs 2>/dev/null | grep -qx eng && tesseract --list-langs 2>/dev/null | grep -qx osd; then \
+	if tesseract --list-langs 2>/dev/null | grep -qx eng && tesseract --list-langs 2>/dev/null | grep -qx osd && \
+	    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
 	    touch $@; \
 	elif command -v apt-get >/dev/null && as_root true 2>/dev/null; then \
 	    echo "Installing $(PACKAGES) with apt-get ..."; \
@@ -76,6 +79,17 @@ $(SYSTEM): | $(ENVIRONMENT)
 	    brew install --quiet tesseract >/dev/null 2>&1 && touch $@; \
 	fi; \
 	[ -e $@ ] || echo "Tesseract could not be installed from here; for the fast OCR engine install $(PACKAGES) (RapidOCR serves until then)."
+
+# Azure's emulator, for tests alone, which say that they skip where npm is not there.
+$(AZURITE): | $(ENVIRONMENT)
+	@if ! command -v npm >/dev/null; then \
+	    echo "npm is not there: the tests of Azure are skipped"; \
+	elif npm install --prefix .venv/node --no-save --no-package-lock --omit=dev --no-audit --no-fund --loglevel=error \
+	    azurite@3.37.0 >/dev/null 2>&1; then \
+	    touch $@; \
+	else \
+	    echo "azurite could not be installed from here: the tests of Azure are skipped"; \
+	fi
 
 clean:
 	rm -rf .venv build dist .src/*.egg-info

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from swath.infra.catalog import plain_errors
 from swath.infra.crash import crash_point
 from swath.schemas.errors import ConfigurationError, SwathError, WarehouseError
 
@@ -60,7 +61,7 @@ class Stale(SwathError):
 
 
 class Again(Exception):
-    """Another commit came first."""
+    """Another commit came first, or nobody knows: the catalog's answer was lost."""
 
 
 def entries(
@@ -127,8 +128,9 @@ def commit(
     producer = _replacing(transaction, table.io, summary, old, prepared[schema_id])
     crash_point("publish.before_commit")
     try:
-        transaction.commit_transaction()
-    except (CommitFailedException, CommitStateUnknownException) as error:
+        with plain_errors():
+            transaction.commit_transaction()
+    except (CommitFailedException, CommitStateUnknownException, ConnectionError) as error:
         raise Again from error
     return int(producer.snapshot_id)
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import (
@@ -24,22 +21,19 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from swath.infra.object_stores import CONNECT_S, READ_S, open_store, plain_errors
 from swath.infra.settings import environment, settings
 from swath.infra.uris import local_path, remote_path, scheme_of, split_bucket
-from swath.schemas.errors import MissingDependency, StorageUnavailable
+from swath.schemas.errors import StorageUnavailable
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, S3Config, S3Credential, S3Store
+    from obstore.store import ObjectStore
 
 T = TypeVar("T")
 
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
-CONNECT_S, READ_S = 5, 60
 PIECE_BYTES = 1 << 20
 RANGES_TOGETHER = 8
 """Of one object, fetched at the same time."""
-CREDENTIALS_ASKED = timedelta(minutes=10)
-"""How often they are asked for again; who gives them knows when they expire."""
 UNANSWERED_S = 10
 """For how long a store does not answer before it is told, and how often from then on."""
 _FINAL = (errno.EINVAL, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOSPC)
@@ -47,10 +41,7 @@ _FINAL = (errno.EINVAL, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOSPC)
 
 def fsspec(uri: str, *, patient: bool = False) -> tuple[Any, str]:
     """The fsspec filesystem of `uri` and the path in it; for listings, ETags and writes. A `patient` one, for libraries
-    that call it themselves, tries again what `attempt` would.
-
-    Raises MissingDependency naming the package.
-    """
+    that call it themselves, tries again what `attempt` would."""
     scheme = scheme_of(uri)
     path = str(local_path(uri)) if scheme == "file" else remote_path(uri)
     return _fsspec(scheme, patient, environment(), os.getpid()), path
@@ -59,40 +50,34 @@ def fsspec(uri: str, *, patient: bool = False) -> tuple[Any, str]:
 def pieces(uri: str) -> Iterator[bytes]:
     """The content of an object elsewhere than on local disk, piece by piece.
 
-    From S3 by obstore: one request an object, nine times as many a second as with s3fs. It takes a connection that
-    ends too early for an error, as pyarrow does not: that makes an object that is empty, or all zeros, of an answer
-    whose headers were cut.
+    By obstore: one request an object, nine times as many a second as with s3fs. It takes a connection that ends too
+    early for an error, as pyarrow does not: that makes an object that is empty, or all zeros, of an answer whose
+    headers were cut.
     """
-    if scheme_of(uri) != "s3":
+    try:
+        store, key = objects(uri)
+        found = store.get(key)
+    except ValueError:  # such as `a//b`, which is no path to obstore
         yield from _by_fsspec(uri)
         return
-    bucket, key = split_bucket(uri)
-    with _plain_errors():
-        try:
-            found = _objects(bucket, environment(), os.getpid()).get(key)
-        except ValueError:  # such as `a//b`, which is no path to obstore
-            yield from _by_fsspec(uri)
-            return
-        for piece in found.stream(PIECE_BYTES):
-            yield bytes(piece)
+    for piece in found.stream(PIECE_BYTES):
+        yield bytes(piece)
 
 
 def first_range(uri: str, size: int) -> tuple[bytes, int, str | None]:
     """The first bytes of an object elsewhere than on local disk, the size of all of it, and its version."""
-    if scheme_of(uri) == "s3":
-        from obstore.exceptions import BaseError
+    from obstore.exceptions import BaseError
 
-        bucket, key = split_bucket(uri)
-        with _plain_errors(), suppress(ValueError):  # such as `a//b`, which is no path to obstore
-            store = _objects(bucket, environment(), os.getpid())
-            try:
-                found = store.get(key, options={"range": (0, size)})
-            except BaseError:
-                meta = store.head(key)
-                if meta["size"]:
-                    raise
-                return b"", 0, meta["e_tag"]  # of which no range can be asked
-            return bytes(found.bytes()), found.meta["size"], found.meta["e_tag"]
+    store, key = objects(uri)
+    with suppress(ValueError):  # as above
+        try:
+            found = store.get(key, options={"range": (0, size)})
+        except BaseError:
+            meta = store.head(key)
+            if meta["size"]:
+                raise
+            return b"", 0, meta["e_tag"]  # of which no range can be asked
+        return bytes(found.bytes()), found.meta["size"], found.meta["e_tag"]
     client, path = fsspec(uri)
     whole = int(client.info(path)["size"])
     return bytes(client.cat_file(path, start=0, end=min(size, whole))) if whole else b"", whole, None
@@ -107,36 +92,17 @@ def ranges(uri: str, asked: Sequence[tuple[int, int]], version: str | None) -> l
         client, path = fsspec(uri)
         starts, ends = zip(*asked, strict=True)
         return [bytes(one) for one in client.cat_ranges([path] * len(asked), starts, ends, on_error="raise")]
-    bucket, key = split_bucket(uri)
-    with _plain_errors():
-        store = _objects(bucket, environment(), os.getpid())
+    store, key = objects(uri)
 
-        def one(part: tuple[int, int]) -> bytes:
-            return bytes(store.get(key, options={"range": part, "if_match": version}).bytes())
+    def one(part: tuple[int, int]) -> bytes:
+        return bytes(store.get(key, options={"range": part, "if_match": version}).bytes())
 
-        return [one(asked[0])] if len(asked) == 1 else list(_fetchers(os.getpid()).map(one, asked))
+    return [one(asked[0])] if len(asked) == 1 else list(_fetchers(os.getpid()).map(one, asked))
 
 
 @lru_cache(maxsize=2)
 def _fetchers(pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(RANGES_TOGETHER, thread_name_prefix="ranges")
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """The errors of obstore as those of Python."""
-    from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError("there is no such object") from error
-    except PreconditionError as error:
-        raise FileNotFoundError("the object was replaced while it was being read") from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError("the store refuses") from error
-    except BaseError as error:
-        raise OSError(str(error).partition("\n")[0]) from error
 
 
 def _by_fsspec(uri: str) -> Iterator[bytes]:
@@ -146,50 +112,15 @@ def _by_fsspec(uri: str) -> Iterator[bytes]:
             yield piece
 
 
+def objects(uri: str) -> tuple[ObjectStore, str]:
+    """The client of the bucket in `uri`, which tries nothing again and raises obstore's errors, and the key in it."""
+    bucket, key = split_bucket(uri)
+    return _objects(scheme_of(uri), bucket, environment(), os.getpid()), key
+
+
 @lru_cache(maxsize=64)
-def _objects(bucket: str, variables: frozenset[tuple[str, str]], pid: int) -> S3Store:
-    from obstore.store import S3Store
-
-    options = settings()
-    client: ClientConfig = {
-        "allow_http": True,
-        "connect_timeout": f"{CONNECT_S} seconds",
-        "read_timeout": f"{READ_S} seconds",
-        "timeout": "1 day",  # of a whole object, however large
-    }
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        client["root_certificate"] = Path(bundle).read_bytes()
-    config: S3Config = {"region": options.s3_region, "skip_signature": options.s3_anonymous}
-    if options.s3_endpoint:
-        config |= {"endpoint": options.s3_endpoint, "virtual_hosted_style_request": False}
-    return S3Store(
-        bucket,
-        config=config,
-        client_options=client,
-        retry_config={"max_retries": 0},  # `attempt` does it
-        credential_provider=None if options.s3_anonymous else _credentials(),
-    )
-
-
-def _credentials() -> Callable[[], S3Credential]:
-    """What botocore finds, as for s3fs: the environment, a profile, a role."""
-    from botocore.exceptions import NoCredentialsError
-    from botocore.session import get_session
-
-    found = get_session().get_credentials()
-    if found is None:
-        raise NoCredentialsError
-
-    def now() -> S3Credential:
-        held = found.get_frozen_credentials()
-        return {
-            "access_key_id": held.access_key,
-            "secret_access_key": held.secret_key,
-            "token": held.token,
-            "expires_at": datetime.now(UTC) + CREDENTIALS_ASKED,
-        }
-
-    return now
+def _objects(scheme: str, bucket: str, variables: frozenset[tuple[str, str]], pid: int) -> ObjectStore:
+    return open_store(scheme, bucket)
 
 
 @lru_cache(maxsize=16)
@@ -198,10 +129,10 @@ def _fsspec(scheme: str, patient: bool, variables: frozenset[tuple[str, str]], p
 
     if scheme == "file":
         return library.filesystem("file")
-    if importlib.util.find_spec(PACKAGES[scheme]) is None:
-        raise MissingDependency(f"{scheme}:// needs the package {PACKAGES[scheme]}; pip install {PACKAGES[scheme]}")
     if scheme != "s3":
-        return library.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
+        from swath.infra.object_files import ObjectFiles
+
+        return ObjectFiles(scheme, patient)
     import s3fs.core
 
     options = settings()
@@ -291,7 +222,8 @@ def _translated(what: str, action: Callable[[], T]) -> T:
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
     try:
-        return action()
+        with plain_errors():
+            return action()
     except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise type(error)(f"{what}: {error}") from error
     except (PermissionError, NoCredentialsError, PartialCredentialsError) as error:

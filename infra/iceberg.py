@@ -1,4 +1,4 @@
-"""Iceberg tables: the catalog, how a table is made and grows, its schema in our types. Errors are PyIceberg's own."""
+"""Iceberg tables: how a table is made and grows, its schema in our types. Errors are PyIceberg's own."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from swath.infra import storage
-from swath.infra.settings import settings
-from swath.schemas.errors import ConfigurationError
+from swath.infra.catalog import OWNER, ask, namespace, plain_errors
+from swath.schemas.errors import ConfigurationError, WarehouseError
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog as Catalog
     from pyiceberg.manifest import ManifestFile
     from pyiceberg.table import Table as Table
 
-NAMESPACE = "swath"
 TRIES = 20
 LAYOUT = ("partition", "bucket")
 """The columns by which every table is partitioned, by their value."""
@@ -68,44 +66,31 @@ def tries(*errors: type[BaseException], count: int = TRIES, reraise: bool = Fals
     return Retrying(retry=retry_if_exception_type(errors), wait=wait, stop=stop_after_attempt(count), reraise=reraise)
 
 
-def open_catalog(warehouse: str) -> Catalog:
-    """The catalog of a warehouse: what SWATH_CATALOG names, or a file of its own."""
-    from pyiceberg.catalog import load_catalog
-    from sqlalchemy.exc import OperationalError
-
-    options = settings()
-    local = storage.local_path(warehouse) if storage.is_local(warehouse) else None
-    properties = {"warehouse": warehouse, **options.catalog_for(warehouse, local)}
-    if local:
-        local.mkdir(parents=True, exist_ok=True)
-    else:
-        properties["py-io-impl"] = "swath.infra.iceberg_io.StoreIO"
-    if not local and not options.catalog:
-        (options.home_path() / "catalogs").mkdir(parents=True, exist_ok=True)
-    for trial in tries(OperationalError, count=4, reraise=True):  # two processes may be making its tables at once
-        with trial:
-            return load_catalog(NAMESPACE, **properties)
-    raise AssertionError("unreachable")
-
-
 def table_names(catalog: Catalog) -> list[str]:
     """The names of the tables, sorted."""
     from pyiceberg.exceptions import NoSuchNamespaceError
 
     try:
-        return sorted(name for *_, name in catalog.list_tables(NAMESPACE))
+        return sorted(name for *_, name in ask(catalog, lambda: catalog.list_tables(namespace(catalog))))
     except NoSuchNamespaceError:
         return []
 
 
 def load_table(catalog: Catalog, name: str) -> Table | None:
-    """The table as it stands; None where there is none."""
+    """The table as it stands; None where there is none. Raises WarehouseError for another warehouse's."""
     from pyiceberg.exceptions import NoSuchTableError
 
     try:
-        return catalog.load_table((NAMESPACE, name))
+        table = ask(catalog, lambda: catalog.load_table((namespace(catalog), name)))
     except NoSuchTableError:
         return None
+    here = catalog.properties.get(OWNER)
+    if here and (owner := table.properties.get(OWNER, here)) != here:
+        raise WarehouseError(
+            f"{here}: table {name} of its catalog is that of {owner}; give each a `namespace` in SWATH_CATALOG, "
+            "or a catalog of its own"
+        )
+    return table
 
 
 def ensure(catalog: Catalog, name: str, schema: pa.Schema, properties: Mapping[str, str], location: str) -> None:
@@ -115,8 +100,10 @@ def ensure(catalog: Catalog, name: str, schema: pa.Schema, properties: Mapping[s
     from sqlalchemy.exc import IntegrityError
 
     wanted = {**PROPERTIES, **properties}
-    for trial in tries(CommitFailedException, TableAlreadyExistsError, IntegrityError):
-        with trial:
+    if OWNER in catalog.properties:
+        wanted[OWNER] = catalog.properties[OWNER]
+    for trial in tries(CommitFailedException, TableAlreadyExistsError, IntegrityError, ConnectionError):
+        with trial, plain_errors():
             table = load_table(catalog, name) or _create(catalog, name, schema, wanted, location)
             _evolve(table, schema, wanted)
 
@@ -125,13 +112,13 @@ def _create(catalog: Catalog, name: str, schema: pa.Schema, properties: dict[str
     from pyiceberg.partitioning import PartitionField, PartitionSpec
     from pyiceberg.transforms import IdentityTransform
 
-    catalog.create_namespace_if_not_exists(NAMESPACE)
+    catalog.create_namespace_if_not_exists(namespace(catalog))
     iceberg = _schema(name, schema)
     spec = PartitionSpec(*(
         PartitionField(iceberg.find_field(column).field_id, 1000 + position, IdentityTransform(), column)
         for position, column in enumerate(LAYOUT)
     ))  # fmt: skip
-    return catalog.create_table((NAMESPACE, name), iceberg, location, spec, properties=properties)
+    return catalog.create_table((namespace(catalog), name), iceberg, location, spec, properties=properties)
 
 
 def _evolve(table: Table, schema: pa.Schema, properties: dict[str, str]) -> None:
@@ -233,8 +220,8 @@ def expire(catalog: Catalog, name: str, ids: Collection[int]) -> None:
     matter. Raises tenacity.RetryError after 20 changes that others made first."""
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
-    for trial in tries(CommitFailedException, CommitStateUnknownException):
-        with trial:
+    for trial in tries(CommitFailedException, CommitStateUnknownException, ConnectionError):
+        with trial, plain_errors():
             if (table := load_table(catalog, name)) is None:
                 return
             heads = {ref.snapshot_id for ref in table.metadata.refs.values()}
@@ -272,8 +259,8 @@ def shed(catalog: Catalog, name: str, summary: dict[str, str]) -> None:
                     )
             return writer.to_manifest_file()
 
-    for trial in tries(CommitFailedException, CommitStateUnknownException):
-        with trial:
+    for trial in tries(CommitFailedException, CommitStateUnknownException, ConnectionError):
+        with trial, plain_errors():
             if (table := load_table(catalog, name)) is None:
                 return
             transaction = table.transaction()

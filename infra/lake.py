@@ -19,6 +19,7 @@ import pyarrow as pa
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from swath.infra import commits, iceberg, parquet_files, storage
+from swath.infra.catalog import open_catalog
 from swath.infra.commits import RUN, WAVE, Cell, Change, DataFile, Stale
 from swath.infra.crash import crash_point
 from swath.infra.iceberg import Named, Snapshot
@@ -296,7 +297,7 @@ class Lake:
 
     @cached_property
     def _catalog(self) -> iceberg.Catalog:
-        return iceberg.open_catalog(self.warehouse)
+        return open_catalog(self.warehouse)
 
     def _table(self, name: str) -> iceberg.Table | None:
         return iceberg.load_table(self._catalog, name)

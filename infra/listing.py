@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import posixpath
 import queue
 import stat
 import threading
@@ -12,13 +11,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from swath.infra.filesystems import attempt, fsspec
-from swath.infra.uris import is_local, local_path, normalize, remote_path, scheme_of, split_bucket, uri_of
+from swath.infra.filesystems import attempt, fsspec, objects
+from swath.infra.object_stores import CREDENTIALS, ENDPOINTS, open_store
+from swath.infra.uris import is_local, local_path, normalize, scheme_of, split_bucket, uri_of
 from swath.schemas.errors import SourceError, StorageUnavailable
 
+T = TypeVar("T")
+
 THREADS = 8
+PAGE = 1000
 PAGES_AHEAD = 25
 """Pages (of up to 1,000 objects) that each thread may be ahead of the consumer."""
 FIRST_CONTACT_S = 15
@@ -38,7 +41,8 @@ class Listed(NamedTuple):
 
 
 def list_objects(source: str) -> Iterator[Listed]:
-    """Every object below `source` (or the one that it names), in the order of its UTF-8 names.
+    """Every object below `source` (or the one that it names), in the order of its UTF-8 names; in gs:// and az:// in
+    the store's, which is the same but for accounts with a hierarchical namespace.
 
     Left out: names that start with a dot, below folders that do, whatever is no regular file. S3 is listed in
     parallel by the prefixes of its first level. Raises SourceError where there is nothing to list.
@@ -48,7 +52,7 @@ def list_objects(source: str) -> Iterator[Listed]:
         return _local(source)
     if scheme_of(source) == "s3":
         return _s3(source)
-    return _generic(source)
+    return _flat(source)
 
 
 def look_up(uri: str) -> Listed | None:
@@ -226,7 +230,7 @@ def _single(source: str) -> Iterator[Listed]:
     yield _from_info(source, info)
 
 
-def _first_contact(source: str, action: Callable[[], Any]) -> Any:
+def _first_contact(source: str, action: Callable[[], T]) -> T:
     """The result of `action`; what goes wrong is told as one sentence about the source."""
     bucket = f"{scheme_of(source)}://{split_bucket(source)[0]}"
     try:
@@ -236,32 +240,27 @@ def _first_contact(source: str, action: Callable[[], Any]) -> Any:
             raise SourceError(f"{source}: the bucket {bucket} does not exist; check its name") from error
         raise SourceError(f"{source}: nothing there; check bucket and prefix") from error
     except PermissionError as error:
-        raise SourceError(f"{source}: the store refuses these credentials; check AWS_ACCESS_KEY_ID, "
-                          "AWS_SECRET_ACCESS_KEY and what they may read") from error  # fmt: skip
+        raise SourceError(f"{source}: the store refuses these credentials; check {CREDENTIALS[scheme_of(source)]} "
+                          "and what they may read") from error  # fmt: skip
     except StorageUnavailable as error:
-        raise SourceError(f"{error}; check AWS_ENDPOINT_URL and the network") from error
+        raise SourceError(f"{error}; check {ENDPOINTS[scheme_of(source)]} and the network") from error
 
 
-def _generic(source: str) -> Iterator[Listed]:
-    """gs:// and az://, through fsspec, folder by folder."""
-    client, path = fsspec(source)
-    info = _first_contact(source, lambda: client.info(path))
-    if info["type"] == "file":
-        yield _from_info(source, info)
-    else:
-        yield from _generic_folder(client, source)
-
-
-def _generic_folder(client: Any, folder: str) -> Iterator[Listed]:
-    entries = attempt(f"listing {folder}", lambda: client.ls(remote_path(folder), detail=True))
-    named = {posixpath.basename(entry["name"].rstrip("/")): entry for entry in entries}
-    for name in sorted(named, key=lambda name: name + "/" if named[name]["type"] == "directory" else name):
-        if not name or name.startswith("."):
-            continue
-        if named[name]["type"] == "directory":
-            yield from _generic_folder(client, f"{folder}/{name}")
-        else:
-            yield _from_info(f"{folder}/{name}", named[name])
+def _flat(source: str) -> Iterator[Listed]:
+    """gs:// and az://, page by page. The client tries again by itself, request by request: to go on from a name, as
+    `attempt` would have to, takes an order that not all accounts of Azure have."""
+    bucket, key = split_bucket(source)
+    folder = f"{key}/" if key else ""
+    if not _first_contact(source, lambda: any(objects(source)[0].list(key or None, chunk_size=1))):
+        yield from _single(source)
+        return
+    pages = open_store(scheme_of(source), bucket, patient=True).list(key or None, chunk_size=PAGE)
+    while page := attempt(f"listing {source}", lambda: next(pages, None), patience_s=0):
+        for one in page:
+            if not _hidden(one["path"], folder):
+                etag = (one["e_tag"] or "").strip('"')
+                uri = f"{scheme_of(source)}://{bucket}/{one['path']}"
+                yield Listed(uri, one["size"], etag, one["last_modified"])
 
 
 def _from_info(uri: str, info: dict[str, Any]) -> Listed:

@@ -1,9 +1,10 @@
-"""The environment as typed settings; secrets stay in the environment, where the S3 clients read them themselves."""
+"""The environment as typed settings; secrets stay there, where the stores' clients read them themselves."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from pydantic_settings.exceptions import SettingsError
 
 from swath.schemas.errors import ConfigurationError
 
-PREFIXES = ("SWATH_", "AWS_")
+PREFIXES = ("SWATH_", "AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "PG", "PYICEBERG_")
+"""What the names of the variables begin with by which stores and catalogs are found."""
 
 
 class Settings(BaseSettings):
@@ -42,6 +44,10 @@ class Settings(BaseSettings):
     """Prefect's global concurrency limit from which every run, and every partition of a backfill, takes a slot."""
     concurrency_slots: int = Field(default=4, ge=1)
     """Its size where the server has no such limit yet; afterwards it is changed there."""
+    cluster_cpus: float = Field(default=0, ge=0)
+    cluster_gpus: float = Field(default=0, ge=0)
+    """What a Ray cluster that scales by itself may grow to: plans count on it, the workers of a wave call for it. Ray
+    itself does not know. 0: what is there is all there is."""
     core_hour_price: float | None = Field(default=None, ge=0)
     gpu_hour_price: float | None = Field(default=None, ge=0)
     """What `swath backfill --dry-run` reckons costs with, in a currency of your own."""
@@ -69,7 +75,10 @@ class Settings(BaseSettings):
         """Properties of the catalog of a warehouse: the configured one, else SQLite, in `<local>/catalog.db`
         where the warehouse is a local folder and in `<home>/catalogs/<digest>.db` where it is not."""
         if self.catalog:
-            return dict(self.catalog)
+            given = dict(self.catalog)
+            if "uri" in given:  # of Postgres, with the driver that comes with Swath
+                given["uri"] = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", given["uri"])
+            return given
         digest = hashlib.blake2b(warehouse.encode(), digest_size=8).hexdigest()
         database = local / "catalog.db" if local else self.home_path() / "catalogs" / f"{digest}.db"
         return {"type": "sql", "uri": f"sqlite:///{database}?timeout=30"}

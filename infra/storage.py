@@ -230,7 +230,7 @@ def create(uri: str, content: bytes) -> bool:
 def replace_if(uri: str, content: bytes, expected: str) -> bool:
     """Stores the content if the object still has the ETag `expected`; False where it has another or is gone.
 
-    Atomic on local disk and S3; elsewhere compared, then written.
+    Of many callers at once that saw the same one, one gets True.
     """
     if is_local(uri):
         with _locked(uri):
@@ -240,9 +240,11 @@ def replace_if(uri: str, content: bytes, expected: str) -> bool:
             return True
     if scheme_of(uri) == "s3":
         return _put_if(uri, content, IfMatch=f'"{expected}"') or _holds(uri, content)
-    if etag(uri) != expected:
-        return False
-    write(uri, content)
+    client, path = fsspec(uri)
+    try:
+        attempt(f"writing {uri}", lambda: client.pipe_file(path, content, etag=expected))
+    except FileNotFoundError:
+        return _holds(uri, content)
     return True
 
 

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.servers import azurite
+from tests.servers.azurite import Azurite
+from tests.servers.google import Google
+from tests.servers.postgres import BINARIES, Postgres
 
 from swath.infra.s3server import SeaweedFS
 
@@ -24,10 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
-class S3:
-    """The session's S3 server, and new buckets on it."""
+class Buckets:
+    """A server of the session, and new buckets on it."""
 
-    def __init__(self, server: SeaweedFS) -> None:
+    def __init__(self, server: SeaweedFS | Azurite | Google) -> None:
         self.server = server
 
     def bucket(self, name: str = "test") -> str:
@@ -42,12 +46,53 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """Azure's own emulator of its Blob Storage."""
+    if not azurite.PROGRAM.exists() or not shutil.which("node"):
+        pytest.skip("azurite is not installed: `make setup` does it where npm is")
+    with Azurite(tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def google_server(s3_server: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
+    """The S3 server, to which Google's clients speak."""
+    with Google(s3_server, tmp_path_factory.mktemp("google")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real Postgres for the whole session; a test makes its own database."""
+    if not BINARIES.exists():
+        pytest.skip("Postgres is not installed: apt-get install postgresql")
+    with Postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> S3:
+def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Buckets:
     """The S3 server, with its address and credentials in this test's environment (child processes inherit it)."""
-    for name, value in s3_server.environment().items():
+    return _buckets(s3_server, monkeypatch)
+
+
+@pytest.fixture
+def azure(azure_server: Azurite, monkeypatch: pytest.MonkeyPatch) -> Buckets:
+    """As `s3`, of Azure."""
+    return _buckets(azure_server, monkeypatch)
+
+
+@pytest.fixture
+def google(google_server: Google, monkeypatch: pytest.MonkeyPatch) -> Buckets:
+    """As `s3`, of Google."""
+    return _buckets(google_server, monkeypatch)
+
+
+def _buckets(server: SeaweedFS | Azurite | Google, monkeypatch: pytest.MonkeyPatch) -> Buckets:
+    for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
-    return S3(s3_server)
+    return Buckets(server)
 
 
 @pytest.fixture
@@ -57,13 +102,13 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"file://{tmp_path}/warehouse"
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("azure", "google"))])
 def any_warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new warehouse, once on local disk and once on S3."""
+    """A new warehouse on local disk, and in each kind of store."""
     monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
     if request.param == "local":
         return f"file://{tmp_path}/warehouse"
-    return str(request.getfixturevalue("s3").bucket("warehouse")) + "/lake"
+    return str(request.getfixturevalue(request.param).bucket("warehouse")) + "/lake"
 
 
 @pytest.fixture(scope="session")
