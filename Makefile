@@ -4,6 +4,7 @@ BIN := .venv/bin
 ENVIRONMENT := .venv/.installed
 SYSTEM := .venv/.system
 AZURITE := .venv/.azurite
+PROMETHEUS := .venv/prometheus
 # A file at a time, as they are collected: what a module sets up is set up once.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 PACKAGES := tesseract-ocr tesseract-ocr-eng tesseract-ocr-osd postgresql
@@ -45,7 +46,7 @@ bench: setup
 bench-models: setup
 	$(BIN)/python -m tests.benchmarks --only models
 
-setup: $(ENVIRONMENT) $(SYSTEM) $(AZURITE)
+setup: $(ENVIRONMENT) $(SYSTEM) $(AZURITE) $(PROMETHEUS)
 
 # `command -v` is not proof: pyenv leaves a python3.11 that only says it is not selected.
 $(ENVIRONMENT): pyproject.toml constraints.txt
@@ -90,6 +91,12 @@ $(AZURITE): | $(ENVIRONMENT)
 	else \
 	    echo "azurite could not be installed from here: the tests of Azure are skipped"; \
 	fi
+
+# Prometheus, for tests alone: unpacked and not installed, so that no service of it starts. After $(SYSTEM), which brings
+# apt's lists up to date where that is needed.
+$(PROMETHEUS): | $(SYSTEM)
+	@cd .venv && { apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb prometheus && rm prometheus_*.deb; } \
+	    >/dev/null 2>&1 || echo "Prometheus could not be unpacked from here: some tests of metrics and alerts are skipped"
 
 clean:
 	rm -rf .venv build dist .src/*.egg-info

@@ -200,12 +200,9 @@ def _of_runs(records: dict[str, tuple[Record, Progress | None]]) -> Iterator[Met
         started.add_metric(of, record.started_at.timestamp())
         lasted.add_metric(of, record.seconds)
         planned.add_metric(of, record.items)
-        rejected = record.rejected + on_its_way.rejected
-        through = record.ok + record.rejected + on_its_way.done
-        for outcome in OUTCOMES:
-            live = {"ok": through - rejected, "rejected": rejected}
-            items.add_metric((*of, outcome), live.get(outcome, getattr(record, outcome)))
-        ratio.add_metric(of, rejected / max(through, 1))
+        ok, rejected = max(record.ok, on_its_way.ok), max(record.rejected, on_its_way.rejected)
+        _add(items, of, {"ok": ok, "rejected": rejected, "gone": record.gone, "carried": record.carried})
+        ratio.add_metric(of, rejected / max(ok + rejected, 1))
         budget.add_metric(of, record.max_rejects)
         slowest.add_metric(of, record.slowest_publish)
         _add(rejects, of, record.reasons)

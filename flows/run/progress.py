@@ -32,10 +32,10 @@ class Progress(BaseModel):
     phase: str = "starting"
     waiting: str | None = None
     """What it waits for, where it has said so and nothing has moved since."""
-    done: int = 0
-    """Items of the wave at work that have come through its last stage and are in no record yet."""
+    ok: int = 0
+    """Items that came through so far, those of the wave at work included, which are in no record yet."""
     rejected: int = 0
-    """Those of them that were rejected."""
+    """Items that were rejected so far, likewise."""
     remaining_s: float | None = None
     """Seconds until the last item, at the rate of this driver so far; None before there is one."""
     stages: dict[str, dict[str, float]] = {}
@@ -81,10 +81,9 @@ class Beating:
             return
         self._moved()
         self._now.phase = name
-        if name == "execute" and not self._began:
-            self._began = time.monotonic()
-        if name != "settle":  # until then the record does not know of the wave's items, afterwards it does
-            self._now.done = self._now.rejected = 0
+        if name == "execute":  # the record knows of all items before this wave
+            self._began = self._began or time.monotonic()
+            self._now.ok, self._now.rejected = self._record.ok, self._record.rejected
 
     def expect(self, stages: list[str], items: int) -> None:
         self._inner.expect(stages, items)
@@ -94,7 +93,7 @@ class Beating:
         self._inner.advance(stage, items, rejects)
         self._moved()
         if stage == self._last:
-            self._now.done += items
+            self._now.ok += items - rejects
             self._now.rejected += rejects
             self._through += items
 
@@ -111,7 +110,7 @@ class Beating:
 
     def _told(self) -> Progress:
         record, rate = self._record, self._through / max(time.monotonic() - self._began, 1e-9) if self._began else 0
-        left = record.items - record.ok - record.rejected - self._now.done
+        left = record.items - self._now.ok - self._now.rejected
         stages = {name: dict(stage) for name, stage in list(record.stages.items())}
         remaining = max(left, 0) / rate if rate else None
         return self._now.model_copy(update={"at": datetime.now(UTC), "stages": stages, "remaining_s": remaining})

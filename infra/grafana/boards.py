@@ -125,6 +125,8 @@ def run() -> dict[str, Any]:
             panel("timeseries", "Since the driver was heard of", "s",
                   {"{{run}}": f"time() - swath_run_driver_alive_timestamp_seconds{{{RUN}}}"}),
             panel("timeseries", "Duration", "s", {"{{run}}": f"swath_run_duration_seconds{{{RUN}}}"}),
+            panel("bargauge", "Checks of the audit", "short",
+                  {"{{outcome}}": f"sum by (outcome) (swath_run_checks{{{RUN}}})"}),
         ],
     )  # fmt: skip
 

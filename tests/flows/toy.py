@@ -100,3 +100,18 @@ class Group(ItemOperator):
     def process(self, item: Item, model: Any) -> dict[str, Any]:
         parts = [{"at": i / 3, "text": str(i) if i % 2 else None} for i in range(0, item["length"], self.step)]
         return {"parts": parts, "rest": bytes([item["length"] % 256])}
+
+
+class Half(ItemOperator):
+    """Half the length: a number with a fraction."""
+
+    version = 1
+
+    def inputs(self) -> tuple[Column, ...]:
+        return (Column("length", pa.int64(), "Length of the file", "bytes"),)
+
+    def outputs(self) -> tuple[Column, ...]:
+        return (Column("half", pa.float64(), "Half the length", "bytes"),)
+
+    def process(self, item: Item, model: Any) -> dict[str, Any]:
+        return {"half": item["length"] / 2}
