@@ -121,3 +121,10 @@ def test_its_machines_carry_what_the_pods_ask_for() -> None:
         if one["metadata"]["name"] == "swath"
     )
     assert f'account = "swath:{account["metadata"]["name"]}"' in (MODULE / "roles.tf").read_text()
+
+
+def test_its_catalog_is_the_overlays() -> None:
+    kustomization = (OVERLAY / "kustomization.yaml").read_text()
+    uri = re.search(r'"uri": "([^"]+)"', kustomization)
+    assert uri is not None
+    assert uri[1].replace("DATABASE-HOST", "${aws_db_instance.this.address}") in (MODULE / "catalog.tf").read_text()

@@ -65,7 +65,7 @@ resource "aws_db_instance" "this" {
 
 locals {
   catalogs = {
-    postgres = { type = "sql", uri = "postgresql+psycopg2://iceberg@${aws_db_instance.this.address}:5432/iceberg" }
+    postgres = { type = "sql", uri = "postgresql://iceberg@${aws_db_instance.this.address}:5432/iceberg" }
     glue     = { type = "glue", "glue.region" = var.region }
   }
 }

@@ -82,7 +82,7 @@ run "no_secret_is_in_the_state" {
     error_message = "The database's password is in the state."
   }
   assert {
-    condition     = jsondecode(output.swath_catalog).uri == "postgresql+psycopg2://iceberg@swath.db.eu-central-1.rds.amazonaws.com:5432/iceberg"
+    condition     = jsondecode(output.swath_catalog).uri == "postgresql://iceberg@swath.db.eu-central-1.rds.amazonaws.com:5432/iceberg"
     error_message = "SWATH_CATALOG: ${output.swath_catalog}"
   }
 }
