@@ -57,7 +57,8 @@ def metrics(
 ) -> None:
     """Print the figures of the newest runs in the form that Prometheus reads, or serve them to it.
 
-    infra/grafana has boards for them, infra/prometheus alerts. With SWATH_METRICS_TOKEN set, a scrape must bring it as bearer token.
+    infra/grafana has boards for them, infra/prometheus alerts. With SWATH_METRICS_TOKEN set, a scrape must bring it as
+    bearer token.
     """
     from swath.flows.run import metrics as of_runs
     from swath.infra.settings import settings
