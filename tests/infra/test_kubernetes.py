@@ -214,6 +214,17 @@ def test_workers_come_from_zero_and_can_be_taken_away(overlay: str, rendered: li
         assert any(each["key"] == "nvidia.com/gpu" for each in gpu["tolerations"])
 
 
+def test_plans_count_on_what_the_groups_may_grow_to(rendered: list[Manifest]) -> None:
+    groups = one(rendered, "RayCluster", "swath")["spec"]["workerGroupSpecs"]
+    most = {"cpu": 0, "nvidia.com/gpu": 0}
+    for each in groups:
+        if each["groupName"] in WORKERS:
+            limits = each["template"]["spec"]["containers"][0]["resources"]["limits"]
+            most = {kind: count + each["maxReplicas"] * int(limits.get(kind, 0)) for kind, count in most.items()}
+    told = one(rendered, "ConfigMap", "swath-driver")["data"]
+    assert (int(told["SWATH_CLUSTER_CPUS"]), int(told["SWATH_CLUSTER_GPUS"])) == tuple(most.values())
+
+
 def test_ray_is_the_version_that_the_image_has(rendered: list[Manifest]) -> None:
     pinned = dict(line.split("==") for line in (kube.TOP / "constraints.txt").read_text().split())
     assert one(rendered, "RayCluster", "swath")["spec"]["rayVersion"] == pinned["ray"]
