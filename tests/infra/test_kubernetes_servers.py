@@ -1,0 +1,110 @@
+"""The servers that the manifests bring, started here with the words that stand in the manifests."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.infra import manifests as kube
+from tests.infra.manifests import Manifest
+from tests.servers.postgres import BINARIES, Postgres
+from tests.servers.process import free_port
+
+pytestmark = pytest.mark.skipif(
+    kube.kustomize() is None, reason="rendering needs kustomize, or kubectl 1.27 or newer, on the PATH"
+)
+
+
+@pytest.fixture(scope="module")
+def local() -> list[Manifest]:
+    return kube.render(kube.KUBERNETES / "overlays/local")
+
+
+def data(manifests: list[Manifest], kind: str, name: str) -> dict[str, str]:
+    found = next(one for one in manifests if one["kind"] == kind and one["metadata"]["name"] == name)["data"]
+    return {key: base64.b64decode(text).decode() if kind == "Secret" else text for key, text in found.items()}
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    if not BINARIES.exists():
+        pytest.skip("Postgres is not installed: apt-get install postgresql")
+    server = Postgres()
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+
+
+def test_each_gets_a_database_that_nobody_else_sees(postgres: Postgres, local: list[Manifest], tmp_path: Path) -> None:
+    script = tmp_path / "initdb.sh"
+    script.write_text(data(local, "ConfigMap", "postgres-initdb")["initdb.sh"])
+    there = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), **postgres.environment()}
+    passwords = {"prefect": "it's one: with % and $(signs)", "iceberg": "another"}
+    own = {f"{name.upper()}_PASSWORD": password for name, password in passwords.items()}
+    path = f"{BINARIES}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PATH": path, "PGUSER": postgres.user, **there, **own}
+    subprocess.run(["sh", script], env=environment, check=True)
+
+    tls = {"sslmode": "verify-full", "sslrootcert": there["PGSSLROOTCERT"]}
+    for name, password in passwords.items():
+        words = {"host": "127.0.0.1", "port": postgres.port, "user": name, "password": password, **tls}
+        with psycopg.connect(dbname=name, **words) as mine:
+            mine.execute("CREATE TABLE things (id integer)")
+        [other] = set(passwords) - {name}
+        with pytest.raises(psycopg.OperationalError, match=r"permission denied for database"):
+            psycopg.connect(dbname=other, **words)
+        with pytest.raises(psycopg.OperationalError, match=r"password authentication failed"):
+            psycopg.connect(dbname=name, **{**words, "password": "postgres"})
+
+
+@pytest.mark.slow
+def test_the_object_store_starts_as_the_manifest_says_and_the_job_makes_its_bucket(
+    local: list[Manifest], tmp_path: Path
+) -> None:
+    pods = {pod.owner: pod for pod in kube.pods(local)}
+    port = free_port()
+    config = tmp_path / "s3.json"
+    config.write_text(data(local, "Secret", "object-store-config")["s3.json"])
+    folder = tmp_path / "data"
+    folder.mkdir()
+    here = {
+        "-dir=/data": f"-dir={folder}",
+        "-s3.ip.bind=0.0.0.0": "-s3.ip.bind=127.0.0.1",
+        "-s3.port=8333": f"-s3.port={port}",
+        "-s3.config=/etc/seaweedfs/s3.json": f"-s3.config={config}",
+    }
+    words = pods["StatefulSet/object-store"].containers[0]["command"]
+    assert set(here) <= set(words)
+    parts = ("master", "volume", "filer")
+    ports = [f"-{part}.port={free_port()}" for part in parts]  # here, other servers may have the usual ones
+    ports += [f"-{part}.port.grpc={free_port()}" for part in (*parts, "s3")]
+    weed = Path(sys.executable).parent / "weed"
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen([weed, *(here.get(word, word) for word in words[1:]), *ports], stdout=log, stderr=log)
+    try:
+        job = pods["Job/bucket"].containers[0]["command"]
+        keys = data(local, "Secret", "object-store-keys") | data(local, "ConfigMap", "swath-storage")
+        environment = {**os.environ, **keys, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+        deadline = time.monotonic() + 60
+        while True:  # as a Job does: again, until it works
+            made = subprocess.run([sys.executable, *job[1:]], env=environment, capture_output=True, text=True)
+            if made.returncode == 0 or time.monotonic() > deadline:
+                break
+        assert made.returncode == 0, made.stderr[-500:]
+        look = "import s3fs; print(s3fs.S3FileSystem().ls('', refresh=True))"
+        seen = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True)
+        assert seen.stdout.strip() == "['swath']"
+        stranger = environment | {"AWS_ACCESS_KEY_ID": "admin", "AWS_SECRET_ACCESS_KEY": "admin"}
+        refused = subprocess.run([sys.executable, "-c", look], env=stranger, capture_output=True, text=True)
+        assert refused.returncode != 0
+    finally:
+        server.kill()
+        server.wait()
