@@ -235,7 +235,7 @@ def _start_ray() -> dict[str, Any]:
         "pid": pid,
         "url": url,
         "address": address,
-        "health": f"{url}/api/version",
+        "health": f"{url}/api/gcs_healthz",  # asks for no token
         "environment": environment_digest(),
     }
 

@@ -12,37 +12,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.certificates import certificate
+from tests import machine_recipe
 
 from swath.flows.demo.photos import draw_photos
 from swath.flows.local import services
 
+UNIT = machine_recipe.RAY / "systemd" / "swath-prefect-server.service"
 PASSWORD = "correct-horse-battery-staple"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What a client needs in its environment. The command is that of infra/ray/on_premises.md."""
-    folder = tmp_path_factory.mktemp("prefect")
-    files = certificate(folder / "tls", "prefect", services.LOOPBACK)
-    port = services._free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--factory",
-        "prefect.server.api.server:create_app",
-        "--port",
-        str(port),
-    ]
-    command += ["--host", services.LOOPBACK, "--ssl-certfile", str(files.certificate), "--ssl-keyfile", str(files.key)]
-    own = {"PREFECT_SERVER_API_AUTH_STRING": f"swath:{PASSWORD}", "PREFECT_HOME": str(folder)}
+    """What a client needs in its environment. The server is that of a machine as infra/ray/on_premises.md says."""
+    folder = tmp_path_factory.mktemp("prefect") / "swath"
+    port = str(services._free_port())
+    environment = machine_recipe.set_up(folder) | {"ADDRESS": services.LOOPBACK}
+    command = machine_recipe.command(UNIT, folder, environment, port=port)
+    own = {"PREFECT_SERVER_API_AUTH_STRING": f"swath:{PASSWORD}", "PREFECT_HOME": str(folder / "prefect")}
     client = {
         "PREFECT_API_URL": f"https://{services.LOOPBACK}:{port}/api",
-        "PREFECT_API_SSL_CERT_FILE": str(files.authority),
+        "PREFECT_API_SSL_CERT_FILE": environment["RAY_TLS_CA_CERT"],
         "PREFECT_API_AUTH_STRING": f"swath:{PASSWORD}",
     }
-    environment = {**os.environ, **services.QUIET, "PREFECT__SERVER_FINAL": "1", **own}
+    environment = machine_recipe.without_ours() | environment | own | {"PREFECT__SERVER_FINAL": "1"}
+    (folder / "prefect").mkdir()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
     try:
@@ -97,7 +90,7 @@ def test_a_run_leaves_none_of_its_secrets_anywhere(server: dict[str, str], tmp_p
     assert json.loads(done.stdout)["rejected"] == 6
     written = [
         path
-        for folder in (tmp_path, Path(server["PREFECT_API_SSL_CERT_FILE"]).parents[1])
+        for folder in (tmp_path, Path(server["PREFECT_API_SSL_CERT_FILE"]).parents[2])
         for path in folder.rglob("*")
         if path.is_file()
     ]
