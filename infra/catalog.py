@@ -1,8 +1,9 @@
 """The Iceberg catalog of a warehouse: how it is opened and asked. Its errors become Python's own.
 
-`SWATH_CATALOG` holds the properties of any PyIceberg catalog; two more are ours. `name` is what a SQL catalog's rows
+`SWATH_CATALOG` holds the properties of any PyIceberg catalog; three more are ours. `name` is what a SQL catalog's rows
 are kept under, `namespace` is where the tables stand: a catalog that several warehouses share has one or the other
-for each.
+for each. Where `location` is `catalog`, a table's metadata stand where the catalog wants them (Amazon's S3 Tables and
+SeaweedFS take no other place); its data are in the warehouse as ever.
 """
 
 from __future__ import annotations
@@ -27,12 +28,9 @@ T = TypeVar("T")
 NAME = "swath"
 OWNER = "swath.warehouse"
 """Property of a catalog that was configured, and of its tables: whose they are."""
-_PASSES = re.compile(
-    r"refused|closed|terminat|timed? ?out|timeout|starting up|shutting down|recovery mode|too many|reset by|lost|"
-    r"EOF|locked|could not serialize|deadlock|temporar",
-    re.IGNORECASE,
-)
-"""What a database says that may answer later."""
+_PASSES = re.compile(r"closed|terminat|timed? ?out|timeout|locked|could not serialize|deadlock|EOF", re.IGNORECASE)
+"""What a database says to a statement that it may take later."""
+_WRONG = re.compile(r"does not exist|translate host name|not known", re.IGNORECASE)
 _REFUSED = re.compile(r"authentication failed|permission denied|no pg_hba|not permitted|certificate", re.IGNORECASE)
 
 
@@ -98,7 +96,8 @@ def plain_errors() -> Iterator[None]:
         said = " ".join(str(error.orig).split())
         if _REFUSED.search(said):
             raise PermissionError(said) from error
-        if error.connection_invalidated or _PASSES.search(said):
+        unreached = error.statement is None and type(error.orig).__module__ != "sqlite3"  # whose files do not come back
+        if error.connection_invalidated or (unreached and not _WRONG.search(said)) or _PASSES.search(said):
             raise ConnectionError(said) from error
         raise
     except (*refused, exceptions.OAuthError) as error:

@@ -118,7 +118,8 @@ def _create(catalog: Catalog, name: str, schema: pa.Schema, properties: dict[str
         PartitionField(iceberg.find_field(column).field_id, 1000 + position, IdentityTransform(), column)
         for position, column in enumerate(LAYOUT)
     ))  # fmt: skip
-    return catalog.create_table((namespace(catalog), name), iceberg, location, spec, properties=properties)
+    place = None if catalog.properties.get("location") == "catalog" else location
+    return catalog.create_table((namespace(catalog), name), iceberg, place, spec, properties=properties)
 
 
 def _evolve(table: Table, schema: pa.Schema, properties: dict[str, str]) -> None:

@@ -105,8 +105,9 @@ class _File(BufferedFile):
             return super().write(data)
 
     def close(self) -> None:
-        with plain_errors():
-            super().close()
+        if hasattr(self, "_reader") or hasattr(self, "_writer"):  # else it was never opened
+            with plain_errors():
+                super().close()
 
 
 def _etag(meta: ObjectMeta) -> str:

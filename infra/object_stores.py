@@ -161,7 +161,7 @@ def plain_errors() -> Iterator[None]:
     except exceptions.AlreadyExistsError as error:
         raise FileExistsError("there is an object already") from error
     except exceptions.PreconditionError as error:
-        raise FileNotFoundError("the object was replaced in the meantime") from error
+        raise FileNotFoundError("the object was replaced while it was being read") from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
         raise PermissionError("the store refuses") from error
     except exceptions.InvalidPathError as error:

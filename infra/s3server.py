@@ -29,8 +29,12 @@ class SeaweedFS:
     binary, SwathError where it does not come up.
     """
 
-    def __init__(self, directory: Path | str, access_key: str = "swath", secret_key: str = "swath-secret") -> None:
+    def __init__(
+        self, directory: Path | str, access_key: str = "swath", secret_key: str = "swath-secret", catalog: bool = False
+    ) -> None:
+        """With `catalog`, an Iceberg REST catalog answers, too."""
         self.directory = Path(directory)
+        self._catalog_port = _free_ports(1)[0] if catalog else 0
         self.access_key = access_key
         self.secret_key = secret_key
         self._port = 0
@@ -40,6 +44,10 @@ class SeaweedFS:
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def catalog(self) -> str:
+        return f"http://127.0.0.1:{self._catalog_port}"
 
     @property
     def pid(self) -> int | None:
@@ -79,7 +87,7 @@ class SeaweedFS:
             f"-volume.port={ports[3]}", f"-volume.port.grpc={ports[4]}", "-volume.max=10000",
             "-filer", f"-filer.port={ports[5]}", f"-filer.port.grpc={ports[6]}",
             "-s3", f"-s3.port={self._port}", f"-s3.port.grpc={ports[7]}",
-            "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}",
+            f"-s3.port.iceberg={self._catalog_port}", "-s3.port.lance=0", f"-s3.config={config}",
         ]  # fmt: skip
         with (self.directory / "weed.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -11,11 +11,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from swath.infra import storage
+from swath.infra.catalog import told
+from swath.infra.lake import Lake
 from swath.infra.settings import settings
+from swath.schemas.errors import SwathError
 
 PACKAGES = (
     *("ray", "prefect", "great_expectations", "pyiceberg", "duckdb", "pyarrow", "torch", "torchvision"),
-    *("opencv-python-headless", "onnxruntime", "rapidocr", "s3fs"),
+    *("opencv-python-headless", "onnxruntime", "rapidocr", "s3fs", "obstore", "psycopg"),
 )
 FREE_GIB = 5
 
@@ -40,6 +44,8 @@ def examine() -> list[Finding]:
         _tessdata(),
         _gpu(),
         _home(),
+        _warehouse(),
+        _catalog(),
         _shared_memory(),
         _disk(),
     ]
@@ -94,6 +100,31 @@ def _home() -> Finding:
     home = settings().home_path()
     parent = next(folder for folder in (home, *home.parents) if folder.exists())
     return Finding("state folder", os.access(parent, os.W_OK), str(home), "set SWATH_HOME to a folder you may write to")
+
+
+def _warehouse() -> Finding:
+    """Whether it can be written to; a local one is made by the first run."""
+    uri = storage.normalize(settings().warehouse)
+    if storage.is_local(uri):
+        folder = storage.local_path(uri)
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        return Finding("warehouse", os.access(there, os.W_OK), uri, "set SWATH_WAREHOUSE to a place you may write to")
+    try:
+        storage.check_writable(uri)
+    except SwathError as error:
+        return Finding("warehouse", False, str(error))
+    return Finding("warehouse", True, f"{uri} can be written")
+
+
+def _catalog() -> Finding:
+    """What SWATH_CATALOG names, and whether it answers."""
+    if not settings().catalog:
+        return Finding("catalog", True, "SQLite, a file for each warehouse")
+    try:
+        tables = Lake(settings().warehouse).tables()
+    except SwathError as error:
+        return Finding("catalog", False, str(error))
+    return Finding("catalog", True, f"{told(settings().catalog)} answers, with {len(tables)} tables")
 
 
 def _shared_memory() -> Finding:

@@ -7,23 +7,33 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from tests.flows.living import House
 from tests.servers.postgres import Postgres
 from typer.testing import CliRunner
 
 from swath.flows.cli import app
 from swath.flows.demo.photos import draw_photos
 from swath.flows.local import services
+from swath.flows.run.records import State
 from swath.infra import storage
+from swath.infra.lake import Lake
+from swath.infra.s3server import SeaweedFS
+from swath.schemas.errors import SwathError, WarehouseError
 
 slow = pytest.mark.slow
 PLACES = [
@@ -31,6 +41,7 @@ PLACES = [
     pytest.param("local", "postgres", marks=slow),
     pytest.param("s3", "sqlite", marks=slow),
     pytest.param("s3", "postgres"),
+    pytest.param("s3", "rest", marks=slow),
     pytest.param("azure", "sqlite"),
     pytest.param("azure", "postgres", marks=slow),
     pytest.param("google", "sqlite", marks=slow),
@@ -77,14 +88,53 @@ def place(
 ) -> Iterator[Place]:
     """An empty place, with a warm audit worker that sees it."""
     monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
-    root = f"file://{tmp_path}" if store == "local" else request.getfixturevalue(store).bucket("place")
+    if catalog == "rest":
+        server = request.getfixturevalue("rest_server")
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SWATH_CATALOG", json.dumps(in_seaweed(server)))
+        root = server.create_bucket("place")
+    else:
+        root = f"file://{tmp_path}" if store == "local" else request.getfixturevalue(store).bucket("place")
     if catalog == "postgres":
         in_postgres(request.getfixturevalue("postgres"), monkeypatch)
+    with auditing() as socket:
+        monkeypatch.setattr(services, "audit_socket", lambda: socket)
+        yield Place(root)
+
+
+@pytest.fixture(scope="module")
+def rest_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """An S3 server that is a REST catalog, too."""
+    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs"), catalog=True) as server:
+        yield server
+
+
+def in_seaweed(server: SeaweedFS) -> dict[str, str]:
+    """A new bucket of tables as the catalog: SeaweedFS takes nothing into it but their data and metadata."""
+    import botocore.session
+
+    keys = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key}
+    client = botocore.session.get_session().create_client("s3tables", "us-east-1", endpoint_url=server.endpoint, **keys)
+    bucket = f"tables-{uuid.uuid4().hex[:8]}"
+    client.create_table_bucket(name=bucket)
+    return {
+        "type": "rest",
+        "uri": server.catalog,
+        "warehouse": f"s3://{bucket}",
+        "prefix": bucket,
+        "credential": f"{server.access_key}:{server.secret_key}",
+        "location": "catalog",
+    }
+
+
+@contextmanager
+def auditing() -> Iterator[Path]:
+    """A warm audit worker with the environment as it is now; its socket."""
     with tempfile.TemporaryDirectory(prefix="audit-") as folder:
         command = [sys.executable, "-P", "-m", "swath.flows.audit.worker", "--socket", f"{folder}/s"]
         with subprocess.Popen([*command, "--parent", str(os.getpid())], env=os.environ) as worker:
-            monkeypatch.setattr(services, "audit_socket", lambda: Path(folder) / "s")
-            yield Place(root)
+            yield Path(folder) / "s"
             worker.kill()
 
 
@@ -139,3 +189,120 @@ def test_a_table_lives_there(store: str, catalog: str, place: Place, photos: dic
     assert out["n"] == out["ids"]
     print(f"\n{store:8}{catalog:10} rows in 12, rows out {rows[0]['n']}, after all {out['n']}, "
           f"{time.monotonic() - started:.1f} s")  # fmt: skip
+
+
+@pytest.fixture
+def house(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: Postgres
+) -> Iterator[House]:
+    """A warehouse whose catalog is in Postgres, in the store that the test is marked with."""
+    monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
+    buckets = request.getfixturevalue(getattr(request, "param", "s3"))
+    in_postgres(postgres, monkeypatch)
+    root = buckets.bucket("house")
+    with auditing() as socket:
+        yield House(f"{root}/lake", f"{root}/in", socket)
+
+
+def test_postgres_dies_in_the_middle_of_a_commit_and_the_run_goes_on(house: House, postgres: Postgres) -> None:
+    house.put("a.txt", "b.txt")
+    house.lake.ensure("toy", pa.schema([("partition", pa.string()), ("bucket", pa.int32())]))
+    database = json.loads(os.environ["SWATH_CATALOG"])["uri"].rpartition("/")[2]
+    holder = postgres.connect(database)
+    holder.execute("BEGIN; LOCK TABLE iceberg_tables IN EXCLUSIVE MODE")  # others may read
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(house.run)
+        try:
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%'"
+            while postgres.execute(database, waiting) != [(1,)]:
+                assert not run.done(), run.result()
+                time.sleep(0.1)
+        finally:
+            postgres.kill()
+            holder.close()
+            time.sleep(2)  # nobody is there for a while
+            postgres.start()
+        record = run.result(timeout=120)
+    assert (record.status, record.items) == (State.PUBLISHED, 2)
+    assert len(house.names()) == 2
+    house.check()
+    assert house.run().status == State.NOTHING
+
+
+def test_a_catalog_that_refuses_or_is_not_there_is_told_in_one_sentence(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = json.loads(os.environ["SWATH_CATALOG"])["uri"]
+    monkeypatch.setenv("PGPASSWORD", "hunter2")
+    with pytest.raises(WarehouseError, match="password authentication failed") as told:
+        house.lake.tables()
+    assert "hunter2" not in str(told.value)
+    monkeypatch.setenv("SWATH_STORAGE_PATIENCE_S", "1")
+    for wrong, said in {
+        re.sub(r":[0-9]+/", ":9/", uri): r"the catalog postgresql\+psycopg://127.0.0.1:9/.* tried for up to 1 s",
+        uri.replace("psycopg", "nosuch"): "SWATH_CATALOG: ",
+    }.items():
+        monkeypatch.setenv("SWATH_CATALOG", json.dumps({"type": "sql", "uri": wrong}))
+        with pytest.raises(SwathError, match=said):
+            Lake(house.warehouse).tables()
+
+
+def test_two_warehouses_of_one_catalog_are_kept_apart(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = pa.schema([("partition", pa.string()), ("bucket", pa.int32())])
+    house.lake.ensure("toy", schema)
+    other = Lake(house.warehouse + "-2")
+    with pytest.raises(WarehouseError, match=r"table toy of its catalog is that of .*`namespace` in SWATH_CATALOG"):
+        other.ensure("toy", schema)
+    given = json.loads(os.environ["SWATH_CATALOG"])
+    monkeypatch.setenv("SWATH_CATALOG", json.dumps({**given, "namespace": "second"}))
+    other = Lake(house.warehouse + "-2")
+    other.ensure("toy", schema)
+    assert other.tables() == house.lake.tables() == ["toy"]
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from swath.flows.audit.worker import AuditClient
+from swath.flows.run import process
+from swath.flows.run.records import Request
+AuditClient.start = classmethod(lambda cls, socket: cls(socket))  # warm, though this environment has a variable more
+process.start(Request.model_validate_json(sys.argv[1]), prefect=False, audit_socket=Path(sys.argv[2]))
+"""
+
+
+def child(house: House, variables: dict[str, str] | None = None, **changes: Any) -> subprocess.Popen[bytes]:
+    """A process that drives a run."""
+    environment = {
+        **os.environ,
+        **(variables or {}),
+        "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path])),
+    }
+    command = [sys.executable, "-c", CHILD, house.request(**changes).model_dump_json(), str(house.audit_socket)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
+@slow
+@pytest.mark.parametrize("house", ["s3", "azure", "google"], indirect=True)
+def test_two_runs_at_once_both_publish_or_one_is_told_why_not(house: House) -> None:
+    house.put(*(f"{site}/{number}.txt" for site in "ab" for number in range(4)))
+    runs = [child(house, include=(f"{site}/*.txt",), partition_by="{site}") for site in "ab"]
+    said = [run.communicate(timeout=200)[1].decode() for run in runs]
+    assert any(run.returncode == 0 for run in runs), said
+    for run, text in zip(runs, said, strict=True):
+        assert run.returncode == 0 or "Conflict" in text or "RunLocked" in text
+    published = "ab" if all(run.returncode == 0 for run in runs) else "ab"[[run.returncode for run in runs].index(0)]
+    assert len(house.names()) == 4 * len(published)
+
+
+@slow
+@pytest.mark.parametrize("point", ["executed", "publish.before_commit", "publish.after_commit"])
+def test_a_driver_on_ray_is_killed_and_its_run_finished(house: House, point: str) -> None:
+    house.put(*(f"{number}.txt" for number in range(20)))
+    killed = child(house, {"SWATH_CRASH_AT": point}, ray="local")
+    said = killed.communicate(timeout=200)[1].decode()
+    assert killed.returncode == -signal.SIGKILL, said[-2000:]
+    record = house.resume()
+    assert (record.status, record.ok) == (State.PUBLISHED, 20)
+    house.check()
+    assert house.run().status == State.NOTHING

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import S3
+from tests.conftest import Buckets
 from tests.faults.proxy import Proxy
 
 from swath.infra import storage
@@ -41,7 +41,7 @@ def test_it_reads_what_lies_there_from_anywhere(uri: str) -> None:
         assert pickle.loads(pickle.dumps(file)).read(10) == CONTENT[:10]
 
 
-def test_it_asks_the_store_for_little_more_than_is_read(s3: S3) -> None:
+def test_it_asks_the_store_for_little_more_than_is_read(s3: Buckets) -> None:
     uri = f"{s3.bucket()}/a.bin"
     storage.write(uri, CONTENT)
     file = storage.open_ranged(uri)
@@ -57,7 +57,7 @@ def test_it_asks_the_store_for_little_more_than_is_read(s3: S3) -> None:
     assert len(CONTENT) < KEPT_BYTES
 
 
-def test_an_object_that_is_gone_or_replaced_is_not_found(s3: S3) -> None:
+def test_an_object_that_is_gone_or_replaced_is_not_found(s3: Buckets) -> None:
     bucket = s3.bucket()
     with pytest.raises(FileNotFoundError):
         storage.open_ranged(f"{bucket}/none.bin")
@@ -71,7 +71,7 @@ def test_an_object_that_is_gone_or_replaced_is_not_found(s3: S3) -> None:
         file.read(100_000)
 
 
-def test_a_store_that_does_not_answer_is_unavailable(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_is_unavailable(s3: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"{s3.bucket()}/a.bin"
     storage.write(uri, CONTENT)
     monkeypatch.setenv("SWATH_STORAGE_ATTEMPTS", "2")

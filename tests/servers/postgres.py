@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from tests.certificates import certificate
 from tests.servers.process import free_port, listens, start
 
@@ -46,13 +47,14 @@ class Postgres:
         self.execute("postgres", f'CREATE DATABASE "{name}"')
         return self.uri(name)
 
-    def execute(self, database: str, statement: str) -> list[tuple[Any, ...]]:
-        import psycopg
-
-        parts = {"host": "127.0.0.1", "port": self.port, "user": self.user, "password": self.password}
+    def connect(self, database: str) -> psycopg.Connection[Any]:
+        parts = {"host": "127.0.0.1", "port": str(self.port), "user": self.user, "password": self.password}
         options = {"sslmode": "verify-full", "sslrootcert": str(self.folder / "ca.crt")}
-        with psycopg.connect(dbname=database, autocommit=True, **parts, **options) as connection:  # type: ignore[arg-type]
-            answer = connection.execute(statement)  # type: ignore[call-overload]
+        return psycopg.connect(psycopg.conninfo.make_conninfo(dbname=database, **parts, **options), autocommit=True)
+
+    def execute(self, database: str, statement: str) -> list[tuple[Any, ...]]:
+        with self.connect(database) as connection:
+            answer = connection.execute(statement.encode())
             return answer.fetchall() if answer.description else []
 
     def start(self) -> Postgres:
@@ -93,8 +95,6 @@ class Postgres:
         secret.unlink()
 
     def _answers(self) -> bool:
-        import psycopg
-
         try:
             return listens(self.port) and bool(self.execute("postgres", "SELECT 1"))
         except psycopg.OperationalError:
