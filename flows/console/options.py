@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 Warehouse = Annotated[
-    str, typer.Option(envvar="SWATH_WAREHOUSE", help="Where tables are kept: a folder or s3://bucket/prefix.")
+    str, typer.Option(envvar="SWATH_WAREHOUSE", help="Where tables are kept: a folder, or s3://, gs:// or az:// and a prefix.")
 ]
 AsOf = Annotated[
     str | None,

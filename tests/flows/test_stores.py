@@ -42,7 +42,7 @@ PLACES = [
     pytest.param("s3", "sqlite", marks=slow),
     pytest.param("s3", "postgres"),
     pytest.param("s3", "rest", marks=slow),
-    pytest.param("azure", "sqlite"),
+    pytest.param("azure", "sqlite", marks=slow),
     pytest.param("azure", "postgres", marks=slow),
     pytest.param("google", "sqlite", marks=slow),
     pytest.param("google", "postgres", marks=slow),
