@@ -59,7 +59,7 @@ def start(address: str) -> bool:
 
     if ray.is_initialized():
         return False
-    if not is_here(address):
+    if address != "local":
         _knock(address)
     # `log_to_driver=False` leaves a thread that prints the death of every worker to standard output.
     ray._private.worker._worker_logs_enabled = False
@@ -86,7 +86,7 @@ def _knock(address: str) -> None:
 
     tls = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
     try:
-        with init_grpc_channel(address) as channel:  # type: ignore[no-untyped-call]
+        with init_grpc_channel(address) as channel:
             channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=KNOCK_SECONDS)
     except AuthenticationError:
         token = "this environment has none"
