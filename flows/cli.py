@@ -61,6 +61,21 @@ app.add_typer(survey)
 app.add_typer(upkeep)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        out.print(f"swath {version('swath')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def swath(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which, and end.")] = False,
+) -> None:
+    pass
+
+
 Pipeline = Annotated[str, typer.Argument(help="A YAML file, or photos, documents, survey, rasters, captures: shipped.")]
 Source = Annotated[
     str, typer.Argument(help="A folder, a bucket, a file; or a list: Parquet or CSV, an S3 Inventory, events, STAC.")

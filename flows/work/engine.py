@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from swath.flows.work.waiting import Patience, Standing
 from swath.flows.work.wave import Watch, Work, read_block, stage_rows
 from swath.flows.work.worker import Context, Stage, StageWorker, suspects_of
 from swath.infra import storage
+from swath.infra.settings import settings
 from swath.schemas import errors
 from swath.schemas.errors import ConfigurationError, RunFailed, SwathError
 
@@ -34,6 +36,7 @@ NO_PROGRESS_ITEMS = 512
 POLL_SECONDS = 0.3
 KNOCK_SECONDS = 10
 """How long the head of a cluster may take to say whether it lets a driver in."""
+ALL = Cluster(cpus=math.inf, gpus=math.inf, cores=0)
 BLOCK = "block"
 """The column with the name of the block that rows belong to."""
 
@@ -133,8 +136,9 @@ def stop() -> None:
                 process.kill()
 
 
-def cluster(address: str) -> Cluster:
-    """What the machines offer; a machine of one's own is not started for this."""
+def cluster(address: str, useful: Cluster = ALL) -> Cluster:
+    """What the machines offer, and such as would come if it were asked for (`SWATH_CLUSTER_CPUS`), of which no more is
+    counted than is `useful`; a machine of one's own is not started for this."""
     import psutil
 
     cores = os.cpu_count() or 1
@@ -145,9 +149,11 @@ def cluster(address: str) -> Cluster:
 
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    cpus = total.get("CPU", 0)
+    limits = settings()
+    cpus = max(total.get("CPU", 0), min(limits.cluster_cpus, useful.cpus))
+    gpus = max(total.get("GPU", 0), min(limits.cluster_gpus, useful.gpus))
     local = len(nodes) == 1 and nodes[0]["NodeManagerAddress"] in ("127.0.0.1", "localhost")
-    return Cluster(cpus=cpus, gpus=total.get("GPU", 0), cores=cores if local else int(cpus))
+    return Cluster(cpus=cpus, gpus=gpus, cores=cores if local else int(cpus))
 
 
 def execute(work: Work, watch: Watch | None = None, tell: Callable[[str], None] | None = None) -> None:

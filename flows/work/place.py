@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from swath.flows.work import engine
@@ -11,6 +12,9 @@ from swath.flows.work.worker import Stage
 FEW = 8
 """Items up to which a wave does without Ray where that would be this machine anyway: one process has done as many of
 the slowest shipped step (1.3 s a page) by the time that Ray has workers (5 s) and two of them have done theirs."""
+
+A_WORKERS_WORTH = 256
+"""Items for which one more worker of each stage is called from machines that are not there yet, and take minutes."""
 
 
 def without_ray(address: str, items: int) -> bool:
@@ -26,7 +30,10 @@ def place(stages: Sequence[Stage], address: str, items: int, share: int = 1) -> 
         return [Pool(stage, 1) for stage in stages]
     if without_ray(address, items):
         return [Pool(pool.stage, 1) for pool in pools(stages, engine.cluster("local"))]
-    return pools(stages, shared(engine.cluster(address), share))
+    useful = max(1, math.ceil(items / A_WORKERS_WORTH)) * share
+    cpus, gpus = (useful * sum(getattr(one.resources, what) for one in stages) for what in ("cpus", "gpus"))
+    whole = engine.cluster(address, Cluster(cpus + SPARE_CPUS, gpus, cores=0))
+    return pools(stages, shared(whole, share))
 
 
 def shared(whole: Cluster, runs: int) -> Cluster:

@@ -1,6 +1,6 @@
 """Runs what a Dockerfile says in clean roots, for machines on which no container engine can run.
 
-    sudo .venv/bin/python -m tests.infra.clean_root WORK build --build-arg ACCELERATOR=cuda
+    sudo .venv/bin/python -m tests.infra.clean_root WORK --build-arg ACCELERATOR=cuda build
     sudo .venv/bin/python -m tests.infra.clean_root WORK --read-only run swath doctor
 
 The base image is stood in for by the Debian release it is made of (debootstrap) and that release's Python; every stage

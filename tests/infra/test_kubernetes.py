@@ -250,6 +250,18 @@ def test_who_may_ask_a_cloud_for_the_bucket() -> None:
         assert users == {"RayCluster/swath driver", "RayCluster/swath cpu", "RayCluster/swath gpu"}
 
 
+def test_flows_find_the_ray_node_of_their_pod(rendered: list[Manifest]) -> None:
+    """Ray's driver looks for a raylet among the processes it sees, and asks it through sockets and shared memory; in a
+    process namespace of its own it finds none, and gives up after a minute."""
+    spec = group(rendered, "driver")["template"]["spec"]
+    assert spec["shareProcessNamespace"] is True
+    ray, flows = spec["containers"][0], spec["initContainers"][0]
+    shared = {each["mountPath"]: each["name"] for each in ray["volumeMounts"]}
+    assert {"/tmp", "/dev/shm"} <= set(shared)
+    assert {each["mountPath"]: each["name"] for each in flows["volumeMounts"]} == shared
+    assert flows["restartPolicy"] == "Always"
+
+
 def test_only_drivers_hold_the_catalogs_password(rendered: list[Manifest]) -> None:
     holders = {
         pod.owner
@@ -351,7 +363,7 @@ def command_lines(manifests: list[Manifest]) -> list[list[str]]:
         if line[:1] == ["bash"]:
             simple += [shlex.split(part) for part in re.split(r"\n|&&|;", line[-1]) if part.strip()]
         elif line:
-            simple.append(line[2:] if line[:2] == ["tini", "--"] else line)
+            simple.append(line[line.index("--") + 1 :] if line[0] == "tini" else line)
     return simple
 
 
