@@ -214,6 +214,25 @@ def test_workers_come_from_zero_and_can_be_taken_away(overlay: str, rendered: li
         assert any(each["key"] == "nvidia.com/gpu" for each in gpu["tolerations"])
 
 
+def test_ray_s_own_autoscaler_reads_the_groups_as_they_are_meant(overlay: str, rendered: list[Manifest]) -> None:
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+    read = _derive_autoscaling_config_from_ray_cr(one(rendered, "RayCluster", "swath"))
+    types = read["available_node_types"]
+    assert read["head_node_type"] == "headgroup"
+    assert {name: each["resources"]["CPU"] for name, each in types.items() if name not in WORKERS} == {
+        "headgroup": 0,
+        "driver": 0,
+    }
+    assert types["driver"]["resources"]["driver"] == 8
+    assert (types["driver"]["min_workers"], types["driver"]["max_workers"]) == (1, 1)
+    assert types["cpu"]["min_workers"] == 0
+    assert types["cpu"]["max_workers"] > 0
+    if overlay in CLOUDS:
+        assert types["gpu"]["resources"]["GPU"] == 1
+        assert types["gpu"]["min_workers"] == 0
+
+
 def test_plans_count_on_what_the_groups_may_grow_to(rendered: list[Manifest]) -> None:
     groups = one(rendered, "RayCluster", "swath")["spec"]["workerGroupSpecs"]
     most = {"cpu": 0, "nvidia.com/gpu": 0}
