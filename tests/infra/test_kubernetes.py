@@ -6,8 +6,11 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import json
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -90,6 +93,34 @@ def test_no_secret_and_no_default_password_is_in_the_tree_but_for_a_machine_of_o
 ) -> None:
     assert kube.against_secrets(rendered) == []
     assert kube.against_secrets(_rendered("local")) != []
+
+
+@pytest.mark.parametrize("overlay", CLOUDS, indirect=True)
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+def test_the_script_makes_all_that_an_overlay_lacks_and_never_the_same_secret_twice(
+    rendered: list[Manifest], tmp_path: Path
+) -> None:
+    """kubectl itself says what it would create; there is no cluster, so that nothing is there yet."""
+    real = shutil.which("kubectl")
+    (tmp_path / "kubectl").write_text(f"""#!/bin/sh
+case " $* " in *" create "*) exec {real} "$@" --dry-run=client --output=json;; *) exit 1;; esac
+""")
+    (tmp_path / "kubectl").chmod(0o755)
+    (tmp_path / "ca.pem").write_text("a certificate")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DATABASE_CA": str(tmp_path / "ca.pem")}
+
+    def made() -> list[Manifest]:
+        script = kube.KUBERNETES / "secrets.sh"
+        out = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, check=True).stdout
+        return [json.loads("{" + each) for each in re.split(r"^{", out, flags=re.MULTILINE) if each.strip()]
+
+    first, second = made(), made()
+    assert kube.against_references(rendered, local=True) != []
+    assert kube.against_references([*rendered, *first], local=True) == []
+    assert {(each["kind"], each["metadata"]["name"]) for each in first} == {*kube.PROVIDED, ("Namespace", "swath")}
+    secrets = [text for each in (*first, *second) if each["kind"] == "Secret" for text in each["data"].values()]
+    assert len(set(secrets)) == len(secrets) == 10
+    assert min(len(text) for text in secrets) > 32
 
 
 def _without(path: str) -> Callable[[Manifest], None]:
