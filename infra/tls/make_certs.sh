@@ -13,6 +13,7 @@ umask 077
 mkdir -p "$folder"
 cd "$folder"
 
+[ -e ca.key ] || [ ! -e ca.crt ] || { echo "$folder has the authority's ca.crt and not its ca.key: put it there" >&2; exit 1; }
 [ -e ca.key ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=Swath private CA" \
     -addext "basicConstraints=critical,CA:TRUE,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign" \
     -keyout ca.key -out ca.crt 2>/dev/null

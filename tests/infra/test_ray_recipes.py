@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -114,6 +115,17 @@ def test_a_machine_that_is_set_up_has_what_the_units_ask_for(tmp_path: Path) -> 
         understood(machine_recipe.command(unit, folder, made | VARIABLES))
 
 
+def test_a_machine_without_the_authoritys_key_makes_no_authority_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "swath"
+    machine_recipe.set_up(folder)
+    before = (folder / "secret" / "tls" / "ca.crt").read_text()
+    (folder / "secret" / "tls" / "ca.key").unlink()
+    again = subprocess.run(["bash", folder / "machine.sh"], capture_output=True, text=True, check=False)
+    assert again.returncode != 0
+    assert "not its ca.key" in again.stderr
+    assert (folder / "secret" / "tls" / "ca.crt").read_text() == before
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     folder = tmp_path / "swath"
@@ -137,3 +149,17 @@ def test_the_page_names_what_there_is() -> None:
         assert (RAY / "systemd" / f"{unit}.service").exists(), unit
     secrets = set(re.findall(rf"EnvironmentFile={PLACE}/secret/([\w-]+)", "".join(unit.read_text() for unit in UNITS)))
     assert all(f"{PLACE}/secret/{name}" in PAGE for name in secrets)
+
+
+def test_a_shell_reads_the_drivers_variables_as_systemd_does() -> None:
+    block = next(
+        block for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) if block.startswith("PREFECT_API_URL")
+    )
+    show = 'set -eua; eval "$1"; printf %s "$SWATH_CATALOG"'
+    said = subprocess.run(["bash", "-c", show, "-", block], capture_output=True, text=True, check=True).stdout
+    assert json.loads(said)["type"] == "sql"
+
+
+def test_every_command_of_the_page_is_one_that_bash_can_read() -> None:
+    for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL):
+        subprocess.run(["bash", "-n", "-c", block], check=True)
