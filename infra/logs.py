@@ -41,7 +41,7 @@ def to_standard_error() -> None:
 
     class Formatter(JsonFormatter):
         def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-            return {name: scrubbed(v) if isinstance(v, str) else v for name, v in log_data.items() if v is not None}
+            return {name: _clean(value) for name, value in log_data.items() if value is not None}
 
     handler = logging.StreamHandler(sys.stderr)
     names = {"levelname": "level", "name": "logger", "message": "event"}
@@ -72,6 +72,15 @@ class Sparing(logging.Filter):
         if left_out := self._left_out.pop(event, 0):
             record.left_out = left_out
         return True
+
+
+def _clean(value: Any) -> Any:
+    """The value with every text in it scrubbed."""
+    if isinstance(value, str):
+        return scrubbed(value)
+    if isinstance(value, dict):
+        return {name: _clean(one) for name, one in value.items()}
+    return [_clean(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def scrubbed(text: str) -> str:

@@ -12,6 +12,7 @@ from prefect import flow  # noqa: TID253 - workers look for flows, which are mad
 from swath.flows.console.command import make_request
 from swath.flows.local import services
 from swath.flows.run.records import Record
+from swath.infra import logs
 from swath.schemas.errors import ConfigurationError, SwathError
 
 
@@ -70,6 +71,7 @@ def backfill(
             newest_first=newest_first,
             parallel=parallel,
         )
+    logs.to_standard_error()
     with services.prefect_server(), watcher(err) as watching:
         told = carry_out(found, watching, audit_socket=services.audit_socket())
     work.check(told)
@@ -124,5 +126,6 @@ def _driven(run: partial[Record]) -> Record:
     from swath.flows.console.command import err
     from swath.flows.console.report import reporter
 
+    logs.to_standard_error()
     with services.prefect_server(), reporter(err) as report:
         return run(reporter=report, prefect=True, audit_socket=services.audit_socket())

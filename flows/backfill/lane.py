@@ -21,7 +21,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from swath.flows.console.terminal import keep_for_python
 from swath.flows.run.records import Record, Request
+from swath.infra import logs
 from swath.infra.scratch import Scratch
 
 GRACE_S = 20
@@ -118,7 +120,7 @@ class Lane:
                 [sys.executable, "-P", "-m", "swath.flows.backfill.lane"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=sys.stderr if logs.is_json() else log,
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the backfill, which then ends its lanes
             )
@@ -174,6 +176,9 @@ class _Teller:
 def main() -> None:
     sys.path.append(os.getcwd())  # a user's own operators, as in the command
     out = os.fdopen(os.dup(1), "w", buffering=1)
+    if logs.is_json():
+        keep_for_python()
+    logs.to_standard_error()
     os.dup2(2, 1)  # what libraries print is no line of ours
     speaking = threading.Lock()
 

@@ -16,6 +16,7 @@ from swath.flows.backfill.estimate import Cost, Estimate
 from swath.flows.backfill.lane import Outcome
 from swath.flows.backfill.records import Backfill, Place, Stand
 from swath.flows.console.report import human_seconds, listing, show
+from swath.infra import logs
 
 ROWS = 40
 """Partitions that are shown, without --json."""
@@ -127,11 +128,14 @@ class Plain:
             self._say(f"{self._ended:,}/{self._partitions:,} {place.todo.partition}: {what} ({took})")
 
     def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if logs.is_json():
+            logs.LOG.info("backfill", extra={"detail": line})
+        else:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def watcher(console: Console) -> Live | Plain:
-    return Live(console) if console.is_terminal else Plain(console)
+    return Live(console) if console.is_terminal and not logs.is_json() else Plain(console)
 
 
 def print_summary(console: Console, told: Summary) -> None:

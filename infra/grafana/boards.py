@@ -21,16 +21,25 @@ Panel = dict[str, Any]
 
 
 def panel(
-    kind: str, title: str, unit: str, queries: dict[str, str], says: str = "", width: int = 8, **options: Any
+    kind: str,
+    title: str,
+    unit: str,
+    queries: dict[str, str],
+    says: str = "",
+    width: int = 8,
+    least: float | None = 0,
+    **options: Any,
 ) -> Panel:
-    """A panel of its own width and 7 rows; `queries` by their legend. All but time series ask for the present only."""
+    """A panel of its own width and 7 rows; `queries` by their legend. All but time series ask for the present only.
+    What may be below zero has no `least`."""
     now = kind != "timeseries"
     targets = [
         {"refId": chr(ord("A") + number), "expr": expr, "legendFormat": legend, "datasource": SOURCE,
          "instant": now, "range": not now, "format": "table" if kind == "table" else "time_series"}
         for number, (legend, expr) in enumerate(queries.items())
     ]  # fmt: skip
-    defaults: dict[str, Any] = {"unit": unit} | ({"min": 0} if kind in ("timeseries", "bargauge") else {})
+    drawn = kind in ("timeseries", "bargauge") and least is not None
+    defaults: dict[str, Any] = {"unit": unit} | ({"min": least} if drawn else {})
     if kind == "timeseries":
         defaults["custom"] = {"fillOpacity": 10, "showPoints": "auto"} | options.pop("custom", {})
     if kind in ("stat", "bargauge"):
@@ -117,8 +126,8 @@ def run() -> dict[str, Any]:
             panel("timeseries", "Waited for others", "s",
                   {"{{run}}: {{what}}": f"swath_run_waiting_seconds{{{RUN}}}"}),
             panel("timeseries", "Runs that ended in a day", "short",
-                  {"{{pipeline}}: {{status}}": f"sum by (pipeline, status) "
-                                               f"(increase(swath_runs_total{{{PIPELINE}}}[1d])) > 0"}),
+                  {"{{pipeline}}: {{status}}": f"round(sum by (pipeline, status) "
+                                               f"(increase(swath_runs_total{{{PIPELINE}}}[1d]))) > 0"}),
             panel("timeseries", "Since the exporter could read the warehouse", "s",
                   {"{{instance}}": "time() - swath_exporter_last_look_timestamp_seconds"},
                   "Beyond some minutes, everything above is old"),
@@ -133,7 +142,7 @@ def run() -> dict[str, Any]:
 
 def quality() -> dict[str, Any]:
     def grown(what: str, by: str) -> str:
-        return f"sum by ({by}) (increase(swath_{what}_total{{{PIPELINE}}}[$__rate_interval])) > 0"
+        return f"round(sum by ({by}) (increase(swath_{what}_total{{{PIPELINE}}}[$__rate_interval]))) > 0"
 
     mean, null = f"swath_column_mean{{{COLUMN}}}", f"swath_column_null_ratio{{{COLUMN}}}"
     legend = "{{pipeline}}: {{column}}"
@@ -168,13 +177,13 @@ def quality() -> dict[str, Any]:
                   {"": f"max by (pipeline, run, check, outcome) (swath_run_failed_checks{{{PIPELINE}}})"},
                   "failed holds a run back, warned is only told", 18),
             panel("timeseries", "Mean of a column", "none", {legend: mean},
-                  "Of the newest published run, over the items that came through", 12),
+                  "Of the newest published run, over the items that came through", 12, None),
             panel("timeseries", "... against its mean of 7 days", "percentunit",
                   {legend: f"{mean} / avg_over_time({mean}[7d]) - 1"},
-                  "What drifts leaves zero: another camera, another light, another season", 12, custom={}),
+                  "What drifts leaves zero: another camera, another light, another season", 12, None),
             panel("timeseries", "Share without a value", "percentunit", {legend: null}, width=12),
             panel("timeseries", "... against its mean of 7 days", "percentunit",
-                  {legend: f"{null} - avg_over_time({null}[7d])"}, width=12),
+                  {legend: f"{null} - avg_over_time({null}[7d])"}, width=12, least=None),
         ],
     )  # fmt: skip
 

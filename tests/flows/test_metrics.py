@@ -14,6 +14,8 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.conftest import Buckets
+from tests.faults.proxy import Proxy
 from tests.flows.living import House
 from tests.prometheus import PROMTOOL
 from typer.testing import CliRunner
@@ -148,24 +150,23 @@ def test_a_scrape_is_answered_with_what_stands_there_now(warehouse: str, monkeyp
 
 
 def test_while_the_store_is_away_the_last_figures_are_told_and_that_they_are_old(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Buckets, s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "REFRESH_S", 0.2)
     monkeypatch.setattr(metrics, "PAUSE", 0)
-    monkeypatch.setenv("SWATH_STORAGE_PATIENCE_S", "1")
-    with SeaweedFS(tmp_path) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        warehouse = server.create_bucket("lake") + "/house"
+    monkeypatch.setenv("SWATH_STORAGE_PATIENCE_S", "0.5")
+    warehouse = s3.bucket("lake") + "/house"
+    with Proxy(s3_server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         kept(warehouse, 1)
         with served(warehouse) as url:
             before = scraped(url, lambda found: found["swath_exporter_runs",])
-            server.kill()
+            proxy.weather = "gone"
             away = scraped(url, lambda found: found["swath_exporter_failed_looks_total",])
             assert away["swath_run_items", "ok", "photos", "run-1"] == 90
             looked = away["swath_exporter_last_look_timestamp_seconds",]
             assert before["swath_exporter_last_look_timestamp_seconds",] <= looked < time.time() - 0.2
-            server.start()
+            proxy.weather = "fair"
             scraped(url, lambda found: found["swath_exporter_last_look_timestamp_seconds",] > looked)
 
 
