@@ -23,7 +23,7 @@ from swath.flows.work.tally import Tally
 from swath.flows.work.waiting import Patience, Standing
 from swath.flows.work.wave import Watch, Work, read_block, stage_rows
 from swath.flows.work.worker import Context, Stage, StageWorker, suspects_of
-from swath.infra import storage
+from swath.infra import logs, storage
 from swath.infra.settings import settings
 from swath.schemas import errors
 from swath.schemas.errors import ConfigurationError, RunFailed, SwathError
@@ -66,7 +66,8 @@ def start(address: str) -> bool:
         _knock(address)
     # `log_to_driver=False` leaves a thread that prints the death of every worker to standard output.
     ray._private.worker._worker_logs_enabled = False
-    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+    variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SWATH_LOG": os.environ.get("SWATH_LOG", "")}
+    environment = {"env_vars": {name: value for name, value in variables.items() if value}}
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": environment}
     if address == "local":
         cores = os.cpu_count() or 1
@@ -239,6 +240,7 @@ class RayWorker:
     """A stage in an actor of Ray Data, under a sidecar. Its first takes names of blocks, its last gives them back."""
 
     def __init__(self, stage: Stage, context: Context, rows: str, tally: Any) -> None:
+        logs.to_standard_error()
         progress = (lambda *update: tally.add.remote(*update)) if tally is not None else None
         self.stage, self.rows = stage, rows
         self.worker = StageWorker(stage, context, watched=True, progress=progress)
