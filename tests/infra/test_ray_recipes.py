@@ -63,6 +63,11 @@ def test_ray_up_takes_the_file(cluster: dict[str, Any]) -> None:
         "head": (0, 0), "cpu": (0, 16), "gpu": (0, 4),
     }  # fmt: skip
     assert all(kinds[name]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot" for name in ("cpu", "gpu"))
+    counted = dict(re.findall(r"SWATH_CLUSTER_(\w+)=(\d+)", "\n".join(cluster["head_setup_commands"])))
+    assert counted == {
+        f"{name}S": str(sum(kind["max_workers"] * kind["resources"].get(name, 0) for kind in kinds.values()))
+        for name in ("CPU", "GPU")
+    }
     for kind in kinds.values():
         machine = kind["node_config"]
         assert machine["SecurityGroupIds"], "Ray would make one that opens SSH to the world"
