@@ -11,11 +11,13 @@ import numpy as np
 from tests.benchmarks.machine import CACHE
 from tests.benchmarks.report import say
 
+from swath.flows.demo.documents import draw_receipt
 from swath.flows.demo.draw import draw_photos
 from swath.flows.demo.photos import SCENES, draw_photo
 
 SMALL = (500, 375)
 LARGE = (4000, 3000)
+TINY = (32, 24)
 SEED = 7
 MARGIN = 8
 """Every large photo is its own window of a scene that is so much larger, in 1/64 of its size."""
@@ -31,12 +33,33 @@ def photos(count: int, size: tuple[int, int]) -> Path:
         say(f"drawing {count:,} photos of {name} into {pool}")
         shutil.rmtree(pool, ignore_errors=True)
         pool.mkdir(parents=True)
-        (draw_photos if size == SMALL else draw_large)(pool, count, size)
+        {LARGE: draw_large, TINY: draw_tiny}.get(size, draw_photos)(pool, count, size)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in sorted(pool.glob("*.jpg"))[:count]:
         os.link(path, folder / path.name)
     return folder
+
+
+def receipts(count: int) -> Path:
+    """A folder of `count` receipts as a scanner sees them."""
+    folder = CACHE / "images" / f"receipts-{count}"
+    if len(list(folder.glob("*.jpg"))) < count:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for index in range(count):
+            rng = np.random.default_rng([SEED, index])
+            pixels, _ = draw_receipt(rng, rows=int(rng.integers(4, 12)), skew=float(rng.uniform(-0.5, 0.5)))
+            cv2.imwrite(str(folder / f"receipt_{index:04}.jpg"), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return folder
+
+
+def draw_tiny(destination: Path, count: int, size: tuple[int, int] = TINY) -> None:
+    """JPEGs of a few hundred bytes."""
+    rng = np.random.default_rng(SEED)
+    for index in range(count):
+        picture = cv2.resize(rng.integers(0, 256, (3, 4, 3), np.uint8), size)
+        cv2.imwrite(str(destination / f"tiny_{index:06}.jpg"), picture)
 
 
 def draw_large(destination: Path, count: int, size: tuple[int, int] = LARGE) -> None:
