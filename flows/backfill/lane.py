@@ -231,6 +231,7 @@ def _do(job: Job, reporter: _Teller) -> Outcome:
     while True:
         try:
             if job.ray not in ("off", "local"):
+                _import_operators(job)
                 join_ray(job.ray)  # for all runs of this lane: they find it there and leave it
             if request is None:
                 record = process.resume(
@@ -254,6 +255,16 @@ def _do(job: Job, reporter: _Teller) -> Outcome:
             return Outcome(error=str(error), exit_code=error.exit_code)
         except Exception as error:
             return Outcome(error=f"{type(error).__name__}: {error}"[:1000], exit_code=1)
+
+
+def _import_operators(job: Job) -> None:
+    """What of the user's own code the workers need is known by what is imported when Ray is joined."""
+    from swath.flows.run.records import Runs
+    from swath.operators.core.resolve import resolve
+
+    request = job.request or Runs(job.warehouse).load(job.run_id).request
+    for step in request.pipeline.steps:
+        resolve(step.op)
 
 
 if __name__ == "__main__":

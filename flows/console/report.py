@@ -214,6 +214,9 @@ def print_record(console: Console, record: Record) -> None:
     if times:
         console.print()
         show(console, _timing(times, record))
+    if len(record.nodes) > 1:
+        console.print()
+        show(console, _spread(record))
     if record.advice:
         console.print(f"[dim]limit[/]  {escape(record.advice)}", soft_wrap=True)
 
@@ -229,6 +232,16 @@ def _timing(times: Sequence[StageTime], record: Record) -> Table:
             if (seconds := record.operators.get(step)) and one.stage != step:
                 share = seconds / (one.work * one.seconds)
                 table.add_row(f"  {escape(step)}", _per_second(one.items / seconds), f"{share:.0%}", style="dim")
+    return table
+
+
+def _spread(record: Record) -> Table:
+    """Which node of a cluster did what; seconds are those of all its workers."""
+    table = listing("node", "stage", "blocks", "items", "seconds", right=("blocks", "items", "seconds"))
+    for node, stages in sorted(record.nodes.items()):
+        for index, (stage, did) in enumerate(stages.items()):
+            counts = (f"{did['blocks']:,.0f}", f"{did['items']:,.0f}", f"{did['seconds']:,.1f}")
+            table.add_row("" if index else node, escape(stage), *counts)
     return table
 
 

@@ -96,10 +96,13 @@ def down() -> list[str]:
 
 
 def ray_address(ray: str, say: Callable[[str], None] = lambda _: None) -> str:
-    """Where a run's Ray is: `auto` becomes the head that `swath up` started, else `local`.
+    """Where a run's Ray is: `auto` becomes the cluster that RAY_ADDRESS names, as on its machines `ray job` has it, or
+    the head that `swath up` started, else `local`.
 
     Raises ConfigurationError where nothing answers at an address.
     """
+    if ray == "auto":
+        ray = os.environ.get("RAY_ADDRESS", "auto")
     if ray in ("local", "off"):
         return ray
     if ray != "auto":
@@ -372,7 +375,15 @@ def _knock(url: str) -> None:
 
 
 def _reachable(address: str) -> str:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    scheme, slashes, rest = address.rpartition("://")
+    if slashes:
+        host = rest.partition("/")[0].rpartition(":")[0] or "HEAD"
+        raise ConfigurationError(
+            f"a run is driven from inside its cluster, and {scheme}:// leads there from outside: "
+            f"`ray job submit --address http://{host}:8265 --working-dir . -- swath run ...` sends the command in "
+            "(unset RAY_ADDRESS where it was meant for `ray` alone)"
+        )
+    host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
         raise ConfigurationError(f"--ray {address}: give local, auto, off, or the HOST:PORT of a Ray head")
     try:

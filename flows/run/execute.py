@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swath.flows.pipelines.binding import Bound
 from swath.flows.run.blocks import blocks
 from swath.flows.run.plan import ALL, Outdated, Plan, Wave
-from swath.flows.run.records import Record
+from swath.flows.run.records import Record, Runs
 from swath.flows.run.reporter import Reporter
 from swath.flows.work import engine
 from swath.flows.work.clock import Spent
+from swath.flows.work.files import keep, local_files
 from swath.flows.work.inprocess import execute_here
+from swath.flows.work.nodes import needs_of
 from swath.flows.work.place import place, without_ray
 from swath.flows.work.stages import Pool, fuse
-from swath.flows.work.wave import Work
+from swath.flows.work.wave import Work, read_block
 from swath.flows.work.worker import Context, Rejected
 from swath.infra import storage
 from swath.infra.lake import Cell, Lake
@@ -25,6 +27,8 @@ from swath.schemas.errors import ConfigurationError
 
 SHARES_A_WORKER = 2
 """Of what is left when a block is cut, so that none sits idle for long while another does the last one."""
+SHARE = ("blocks", "items", "seconds")
+"""What is told of a node, for each stage."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,25 @@ class Execution:
         waited for."""
         of = {"run": self.record.run_id, "pipeline": self.record.pipeline, "wave": self.wave.number}
 
-        def watch(stage: str, items: int, rejects: int, spent: Spent, some: Sequence[Rejected]) -> None:
+        def watch(
+            stage: str,
+            items: int,
+            rejects: int,
+            spent: Spent,
+            some: Sequence[Rejected],
+            node: str = "",
+            blocks: int = 1,
+        ) -> None:
             for one in some:
                 LOG.warning("rejected", extra=of | dict(one))
             told = self.record.stages[stage]
             told["items"] += items
             for kind, seconds in spent.items():
                 told[f"{kind}_seconds"] = round(told.get(f"{kind}_seconds", 0.0) + seconds, 4)
+            if node:
+                there = self.record.nodes.setdefault(node, {}).setdefault(stage, dict.fromkeys(SHARE, 0.0))
+                for name, value in zip(SHARE, (blocks, items, spent["work"] + spent["store"]), strict=True):
+                    there[name] = round(there[name] + value, 4)
             reporter.advance(stage, items, rejects)
 
         address = self.record.request.ray
@@ -63,7 +79,10 @@ class Execution:
             for pool in given:
                 self.record.stages.setdefault(pool.stage.name, {"workers": pool.workers, "items": 0, "seconds": 0.0})
             reporter.expect([pool.stage.name for pool in given], self.plan.parts[part].items)
-            work = Work(cut, rows, given, self._context(steps))
+            context = self._context(steps)
+            if not here and not engine.is_here(address):
+                context = self._shared(context, steps, cut[0])
+            work = Work(cut, rows, given, context)
             if here:
                 execute_here(work, watch, apart=address != "off")
             else:
@@ -79,7 +98,16 @@ class Execution:
         into = storage.join(self.folder, "blocks", str(part))
         whole = any(step.operator.scope == "object" for step in steps)
         cut = blocks(self.wave.pending, part, into, shares, **carried, whole=whole)
-        return [Pool(pool.stage, min(pool.workers, len(cut))) for pool in given], cut
+        return [Pool(pool.stage, min(pool.workers, len(cut)), min(pool.most, len(cut))) for pool in given], cut
+
+    def _shared(self, context: Context, steps: list[BoundStep], block: str) -> Context:
+        """For workers on other machines: with what those must have, and with the files of this one that they need."""
+        lake, files = self.lake.warehouse, local_files(step.operator for step in steps)
+        if remote := not storage.is_local(lake):
+            context = replace(context, files=keep(files, storage.join(lake, "_swath", "files")))
+        mark = storage.join(Runs(lake).folder(self.record.run_id), "run.json")
+        source = read_block(block).column("source_uri")[0].as_py()
+        return replace(context, needs=needs_of(lake, mark, source, () if remote else files))
 
     def _carried(self) -> list[str]:
         """The files with the rows from which columns are carried over, as the plan has seen them."""

@@ -109,6 +109,9 @@ class Record(BaseModel):
     throughput: float = 0
     stages: dict[str, dict[str, float]] = {}
     """By stage: workers, items, seconds."""
+    nodes: dict[str, dict[str, dict[str, float]]] = {}
+    """By address of the node of a cluster, and stage: blocks, items, seconds of its workers there; what was done again
+    counts again."""
     operators: dict[str, float] = {}
     """By step: seconds of all items, over all workers."""
     phases: dict[str, float] = {}

@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from swath.flows.work.code import LEFT_OUT, own_modules
 from swath.flows.work.journal import LOADING, RESTING
+from swath.flows.work.nodes import Needs
 from swath.flows.work.stages import Cluster
-from swath.flows.work.tally import Tally
+from swath.flows.work.tally import Sums, Tally
 from swath.flows.work.waiting import Patience, Standing
 from swath.flows.work.wave import Watch, Work, read_block, stage_rows
 from swath.flows.work.worker import Context, Stage, StageWorker, suspects_of
@@ -34,6 +36,8 @@ NO_PROGRESS_SECONDS = 1800
 NO_PROGRESS_ITEMS = 512
 """A block is the least progress that Ray sees; each of its items may take its time."""
 POLL_SECONDS = 0.3
+PROBE_SECONDS = 300
+"""How long a node may take to say what it has: its first process may have to be started, and code be unpacked."""
 KNOCK_SECONDS = 10
 """How long the head of a cluster may take to say whether it lets a driver in."""
 ALL = Cluster(cpus=math.inf, gpus=math.inf, cores=0)
@@ -64,10 +68,15 @@ def start(address: str) -> bool:
         return False
     if address != "local":
         _knock(address)
+    if not is_here(address):
+        _must_be_of(address)
     # `log_to_driver=False` leaves a thread that prints the death of every worker to standard output.
     ray._private.worker._worker_logs_enabled = False
     variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SWATH_LOG": os.environ.get("SWATH_LOG", "")}
-    environment = {"env_vars": {name: value for name, value in variables.items() if value}}
+    environment: dict[str, Any] = {"env_vars": {name: value for name, value in variables.items() if value}}
+    if not is_here(address):
+        os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what git leaves out of a package may be imported
+        environment |= {"py_modules": [str(path) for path in own_modules()], "excludes": list(LEFT_OUT)}
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": environment}
     if address == "local":
         cores = os.cpu_count() or 1
@@ -111,6 +120,19 @@ def _knock(address: str) -> None:
     raise ConfigurationError(
         f"the Ray cluster at {address} asks for its token, and {token}: set RAY_AUTH_MODE=token and "
         "RAY_AUTH_TOKEN_PATH to the file that holds it"
+    )
+
+
+def _must_be_of(address: str) -> None:
+    """Raises ConfigurationError where this machine runs no node: Ray would look for one for a minute."""
+    import psutil
+
+    if any(process.info["name"] == "raylet" for process in psutil.process_iter(["name"])):
+        return
+    raise ConfigurationError(
+        f"this machine runs no node of the Ray cluster at {address}, and only from one can a run be driven; give the "
+        f"command on the head, or send it there: `ray job submit --address http://{address.rpartition(':')[0]}:8265 "
+        f"--working-dir . -- swath run ... --ray {address}`"
     )
 
 
@@ -169,6 +191,8 @@ def execute(work: Work, watch: Watch | None = None, tell: Callable[[str], None] 
     todo = work.todo()
     if not todo:
         return
+    if work.context.needs:
+        _check_nodes(work.context.needs)
     _forget_deaths(work)
     context = DataContext.get_current()
     context.target_max_block_size = 2 << 30  # a block goes from stage to stage as a whole: never split
@@ -176,7 +200,7 @@ def execute(work: Work, watch: Watch | None = None, tell: Callable[[str], None] 
     context.execution_no_progress_timeout_s = max(NO_PROGRESS_SECONDS, slowest)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what is wrong is told by `_failure`
     with (
         Patience(partial(_standing, work), tell or (lambda _: None), _end_workers) as patience,
         _tally(watch, patience.moved) as tally,
@@ -194,7 +218,7 @@ def execute(work: Work, watch: Watch | None = None, tell: Callable[[str], None] 
                 zero_copy_batch=True,
                 num_cpus=wants.cpus,
                 num_gpus=wants.gpus or None,
-                compute=ActorPoolStrategy(size=pool.workers),
+                compute=ActorPoolStrategy(min_size=pool.workers, max_size=max(pool.workers, pool.most)),
             )
         failure: SwathError | None = None
         try:
@@ -209,6 +233,43 @@ def execute(work: Work, watch: Watch | None = None, tell: Callable[[str], None] 
         if failure is not None:
             _end_workers()
             raise failure
+
+
+_FIT: set[tuple[Needs, str]] = set()
+"""What nodes have been found to have, by their ids."""
+
+
+def _check_nodes(needs: Needs) -> None:
+    """Raises ConfigurationError where a node that may be given work lacks something; those that come later look
+    themselves."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    gone = (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError)
+    probe: Any = ray.remote(num_cpus=0)(_lacking)
+    asked: dict[tuple[str, str], Any] = {}
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        name, works = node["NodeID"], {"CPU", "GPU"} & node["Resources"].keys()
+        if node["Alive"] and works and (needs, name) not in _FIT:
+            there = NodeAffinitySchedulingStrategy(name, soft=False)
+            asked[name, node["NodeManagerAddress"]] = probe.options(scheduling_strategy=there).remote(needs)
+    for (name, address), answer in asked.items():
+        try:
+            lacking = ray.get(answer, timeout=PROBE_SECONDS)
+        except gone:
+            continue
+        except ray.exceptions.GetTimeoutError:
+            lacking = f"has not answered for {PROBE_SECONDS} s (`ray status` and its logs say why)"
+        except ray.exceptions.RayError as error:
+            reason = str(_failure(error)).removeprefix("the engine stopped: ")
+            lacking = f"cannot run swath ({reason}): give every machine of the cluster the same image or package"
+        if lacking:
+            raise ConfigurationError(f"node {address} {lacking}")
+        _FIT.add((needs, name))
+
+
+def _lacking(needs: Needs) -> str | None:
+    return needs.lacking()
 
 
 def in_order(function: Callable[[Task], Answer], tasks: Iterable[Task], ahead: int) -> Iterator[Answer]:
@@ -241,7 +302,10 @@ class RayWorker:
 
     def __init__(self, stage: Stage, context: Context, rows: str, tally: Any) -> None:
         logs.to_standard_error()
-        progress = (lambda *update: tally.add.remote(*update)) if tally is not None else None
+        if context.needs and (lacking := context.needs.lacking()):
+            raise RunFailed(f"node {_own_address()} {lacking}")
+        node = "" if tally is None else _own_address()
+        progress = (lambda *update: tally.add.remote(node, *update)) if tally is not None else None
         self.stage, self.rows = stage, rows
         self.worker = StageWorker(stage, context, watched=True, progress=progress)
 
@@ -266,6 +330,12 @@ class RayWorker:
         return result
 
 
+def _own_address() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
 @contextmanager
 def _tally(watch: Watch | None, moved: Callable[[], None]) -> Iterator[Any]:
     """An actor that sums the workers' progress, and a thread that hands the sums on; `moved` is called with them."""
@@ -278,9 +348,10 @@ def _tally(watch: Watch | None, moved: Callable[[], None]) -> Iterator[Any]:
     done = threading.Event()
 
     def hand_on() -> None:
-        for stage, update in ray.get(tally.take.remote(), timeout=10).items():
+        sums: dict[tuple[str, str], Sums] = ray.get(tally.take.remote(), timeout=10)
+        for (stage, node), (items, rejects, spent, some, blocks) in sums.items():
             moved()
-            watch(stage, *update)
+            watch(stage, items, rejects, spent, some, node, blocks)
 
     def poll() -> None:
         while not done.wait(POLL_SECONDS):

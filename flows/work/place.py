@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from swath.flows.work import engine
 from swath.flows.work.stages import SPARE_CPUS, Cluster, Pool, pools
@@ -12,6 +13,9 @@ from swath.flows.work.worker import Stage
 FEW = 8
 """Items up to which a wave does without Ray where that would be this machine anyway: one process has done as many of
 the slowest shipped step (1.3 s a page) by the time that Ray has workers (5 s) and two of them have done theirs."""
+
+ANY = 1 << 16
+"""More workers than a wave has blocks."""
 
 A_WORKERS_WORTH = 256
 """Items for which one more worker of each stage is called from machines that are not there yet, and take minutes."""
@@ -33,7 +37,9 @@ def place(stages: Sequence[Stage], address: str, items: int, share: int = 1) -> 
     useful = max(1, math.ceil(items / A_WORKERS_WORTH)) * share
     cpus, gpus = (useful * sum(getattr(one.resources, what) for one in stages) for what in ("cpus", "gpus"))
     whole = engine.cluster(address, Cluster(cpus + SPARE_CPUS, gpus, cores=0))
-    return pools(stages, shared(whole, share))
+    given = pools(stages, shared(whole, share))
+    # A machine may join that nobody has spoken of; a run that is alone on its cluster takes that too.
+    return given if engine.is_here(address) or share > 1 else [replace(pool, most=ANY) for pool in given]
 
 
 def shared(whole: Cluster, runs: int) -> Cluster:

@@ -36,6 +36,8 @@ class Pool:
 
     stage: Stage
     workers: int
+    most: int = 0
+    """How many it may get while it works, where the cluster has room for more by then."""
 
 
 def fuse(steps: Sequence[BoundStep]) -> list[Stage]:

@@ -7,19 +7,25 @@ from typing import Any
 
 TOLD = 200
 """Rejects that are held for the driver's log."""
+Sums = tuple[int, int, dict[str, float], list[Any], int]
 
 
 class Tally:
     """Sums what workers report, for the driver's progress line, its log and its account of their time."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, tuple[int, int, dict[str, float], list[Any]]] = {}
+        self.sums: dict[tuple[str, str], Sums] = {}
 
-    def add(self, stage: str, items: int, rejects: int, spent: Mapping[str, float], some: Sequence[Any]) -> None:
-        before = self.sums.get(stage, (0, 0, {}, []))
+    def add(
+        self, node: str, stage: str, items: int, rejects: int, spent: Mapping[str, float], some: Sequence[Any]
+    ) -> None:
+        """One block that is through a stage, on the node with that address."""
+        before = self.sums.get((stage, node), (0, 0, {}, [], 0))
         seconds = {kind: before[2].get(kind, 0.0) + value for kind, value in spent.items()}
-        self.sums[stage] = (before[0] + items, before[1] + rejects, seconds, [*before[3], *some][:TOLD])
+        told = [*before[3], *some][:TOLD]
+        self.sums[stage, node] = before[0] + items, before[1] + rejects, seconds, told, before[4] + 1
 
-    def take(self) -> dict[str, tuple[int, int, dict[str, float], list[Any]]]:
+    def take(self) -> dict[tuple[str, str], Sums]:
+        """By stage and node: items, rejects, seconds, some of the rejects, and blocks, since it was asked last."""
         sums, self.sums = self.sums, {}
         return sums

@@ -7,14 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
+from swath.flows.work.clock import Spent
 from swath.flows.work.stages import Pool
-from swath.flows.work.worker import Context, Progress
+from swath.flows.work.worker import Context, Rejected
 from swath.infra import parquet_files, storage
 
-Watch = Progress
+
+class Watch(Protocol):
+    """Told as `Progress` is; of workers on a cluster also the address of their node, and of how many blocks."""
+
+    def __call__(
+        self,
+        stage: str,
+        items: int,
+        rejects: int,
+        spent: Spent,
+        some: Sequence[Rejected],
+        node: str = "",
+        blocks: int = 1,
+        /,
+    ) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ import pyarrow as pa
 from swath.flows.work.apart import Recipe, run_apart
 from swath.flows.work.artifacts import Keeper
 from swath.flows.work.clock import Clock, Spent
+from swath.flows.work.files import at_hand
 from swath.flows.work.heap import keep_freed_memory
 from swath.flows.work.journal import LOADING, RESTING, Watched, resident_bytes, resting
+from swath.flows.work.nodes import Needs
 from swath.flows.work.threads import limit_threads
 from swath.infra import storage
 from swath.infra.logs import LOG
@@ -79,6 +81,10 @@ class Context:
     """URI prefix of the items that were being touched when a worker died."""
     artifacts: str
     """URI prefix of what operators keep beside the table."""
+    needs: Needs | None = None
+    """What each node of a cluster must have to work on it."""
+    files: tuple[tuple[str, str], ...] = ()
+    """The driver's own files that steps name: how they name each, and its URI."""
 
 
 class StageWorker:
@@ -120,7 +126,7 @@ class StageWorker:
         if self.watch:
             self._check_starts()
             self.watch.slot.load()
-        links = self.stage.links
+        links = at_hand(self.stage.links, dict(self.context.files))
         keeper = Keeper(self.context.artifacts, self.context.fingerprints, self.journal, self.clock)
         cut = next((i for i, link in enumerate(links) if link.of_objects), len(links))
         # An object's operator sees all its items at once, so it runs when the items themselves are through.

@@ -20,21 +20,21 @@ CHUNK = 1 << 16
 
 
 class Proxy:
-    """Context manager: listens on a loopback port and hands on to `target`, as the weather allows.
+    """Context manager: listens on a port of `host` and hands on to `target`, as the weather allows.
 
     busy: two of three connections are answered 503 SlowDown; slow: every piece waits 20 to 200 ms; cutting: a
     connection ends after up to 30 kB (`cut`); silent: it is taken and never answered; gone: it is refused with a reset.
     """
 
-    def __init__(self, target: str, seed: int = 0) -> None:
+    def __init__(self, target: str, seed: int = 0, host: str = "127.0.0.1") -> None:
         address = urlsplit(target)
         self._target = (address.hostname or "127.0.0.1", address.port or 80)
         self._random = random.Random(seed)
         self._weather: Weather = "fair"
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((host, 0), backlog=256)
+        self.endpoint = f"http://{host}:{self._listener.getsockname()[1]}"
         self.cut: Callable[[], int] = lambda: self._random.randrange(30_000)
         """Bytes, both ways together, after which the next connection ends where the weather is `cutting`."""
         self.spoiled = 0
