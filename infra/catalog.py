@@ -85,6 +85,7 @@ def _plainly(action: Callable[[], T]) -> T:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """ConnectionError where a catalog may answer later, PermissionError where it refuses."""
+    from botocore.exceptions import BotoCoreError, ClientError
     from pyiceberg import exceptions
     from sqlalchemy.exc import DBAPIError
 
@@ -100,6 +101,13 @@ def plain_errors() -> Iterator[None]:
         if error.connection_invalidated or (unreached and not _WRONG.search(said)) or _PASSES.search(said):
             raise ConnectionError(said) from error
         raise
+    except ClientError as error:  # of Glue
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if status >= 500 or "Throttl" in str(error):
+            raise ConnectionError(_brief(error)) from error
+        raise PermissionError(_brief(error)) from error
+    except BotoCoreError as error:
+        raise ConnectionError(_brief(error)) from error
     except (*refused, exceptions.OAuthError) as error:
         raise PermissionError(_brief(error)) from error
     except busy as error:

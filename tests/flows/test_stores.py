@@ -24,6 +24,7 @@ import pyarrow as pa
 import pytest
 from tests.flows.living import House
 from tests.servers.postgres import Postgres
+from tests.servers.process import free_port, listens, start
 from typer.testing import CliRunner
 
 from swath.flows.cli import app
@@ -42,6 +43,7 @@ PLACES = [
     pytest.param("s3", "sqlite", marks=slow),
     pytest.param("s3", "postgres"),
     pytest.param("s3", "rest", marks=slow),
+    pytest.param("s3", "glue", marks=slow),
     pytest.param("azure", "sqlite", marks=slow),
     pytest.param("azure", "postgres", marks=slow),
     pytest.param("google", "sqlite", marks=slow),
@@ -98,6 +100,9 @@ def place(
         root = f"file://{tmp_path}" if store == "local" else request.getfixturevalue(store).bucket("place")
     if catalog == "postgres":
         in_postgres(request.getfixturevalue("postgres"), monkeypatch)
+    if catalog == "glue":
+        endpoint = request.getfixturevalue("glue_server")
+        monkeypatch.setenv("SWATH_CATALOG", json.dumps({"type": "glue", "glue.endpoint": endpoint}))
     with auditing() as socket:
         monkeypatch.setattr(services, "audit_socket", lambda: socket)
         yield Place(root)
@@ -108,6 +113,17 @@ def rest_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]
     """An S3 server that is a REST catalog, too."""
     with SeaweedFS(tmp_path_factory.mktemp("seaweedfs"), catalog=True) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def glue_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """AWS Glue by moto; its URL."""
+    port = free_port()
+    command = [sys.executable, "-P", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = start(command, lambda: listens(port), tmp_path_factory.mktemp("moto") / "log")
+    yield f"http://127.0.0.1:{port}"
+    server.kill()
+    server.wait()
 
 
 def in_seaweed(server: SeaweedFS) -> dict[str, str]:
