@@ -26,6 +26,7 @@ import psutil
 
 from swath.flows.audit.worker import environment_digest
 from swath.infra.settings import settings
+from swath.infra.tokens import own_token
 from swath.schemas.errors import ConfigurationError, RunFailed
 
 LOOPBACK = "127.0.0.1"
@@ -105,18 +106,24 @@ def ray_address(ray: str, say: Callable[[str], None] = lambda _: None) -> str:
         ray = os.environ.get("RAY_ADDRESS", "auto")
     if ray in ("local", "off"):
         return ray
-    if ray != "auto":
-        return _reachable(ray)
     service = status().get("ray")
-    if not (service and service["up"]):
+    head = service if service and service["up"] else None
+    if ray != "auto":
+        address = _reachable(ray)
+    elif head is None:
         return "local"
-    if not service["same_environment"]:
+    elif not head["same_environment"]:
         say(
             "the Ray head of `swath up` was started with other AWS_* or SWATH_* variables: this run starts a Ray of "
             "its own (`swath down` and `swath up` give the services today's variables)"
         )
         return "local"
-    return str(service["address"])
+    else:
+        address = str(head["address"])
+    if head and address == head["address"]:
+        # For this process and those that it starts: the head lets in nobody else who is signed in here.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": head["token"]}
+    return address
 
 
 def audit_socket() -> Path | None:
@@ -231,13 +238,16 @@ def _start_ray() -> dict[str, Any]:
     command += [f"--node-ip-address={LOOPBACK}", f"--port={port}", f"--num-cpus={cpus}"]
     command += [f"--dashboard-host={LOOPBACK}", f"--dashboard-port={dashboard}", f"--object-store-memory={1 << 30}"]
     url = f"http://{LOOPBACK}:{dashboard}"
+    token = str(own_token("ray"))
+    secured = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token, "RAY_USE_TLS": "0"}
     # Ray takes 127.0.0.1 for its address from nobody else; with another it listens on every network.
-    pid = _spawn("ray", command, {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"})
+    pid = _spawn("ray", command, {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | secured)
     address = f"{LOOPBACK}:{port}"
     return {
         "pid": pid,
         "url": url,
         "address": address,
+        "token": token,
         "health": f"{url}/api/gcs_healthz",  # asks for no token
         "environment": environment_digest(),
     }

@@ -76,6 +76,21 @@ def test_nothing_listens_beyond_this_machine(home: Path) -> None:
     assert {one.laddr.ip.removeprefix("::ffff:") for one in listening} <= {"127.0.0.1", "::1"}
 
 
+def test_others_who_are_signed_in_here_run_no_code_on_it(home: Path) -> None:
+    ray = json.loads(swath(home, "status", "--json").stdout)["ray"]["address"]
+    join = f"from swath.flows.work import engine; engine.start({ray!r})"
+    for stranger in (
+        {"RAY_AUTH_MODE": "disabled"},
+        {"RAY_AUTH_TOKEN": "0" * 64},
+        {"SWATH_HOME": str(home / "another")},
+    ):
+        told = [sys.executable, "-c", join]
+        environment = os.environ | {"SWATH_HOME": str(home)} | stranger
+        refused = subprocess.run(told, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert "asks for its token" in refused.stderr
+    assert (home / "ray.token").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_run_uses_them_and_leaves_them_up(home: Path) -> None:
     done = swath(home, "run", "photos", "photos", "--json")
     assert done.returncode == 0, done.stderr
