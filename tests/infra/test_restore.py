@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import Buckets
 from tests.flows.small_lake import ROWS, photo, publish
 from tests.servers.postgres import BINARIES, Postgres
 
@@ -43,14 +44,15 @@ def counted(warehouse: str) -> tuple[int, int]:
 
 
 def test_tables_are_registered_again_from_their_metadata(
-    any_warehouse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warehouse = s3.bucket("lake") + "/warehouse"
     catalog_at(tmp_path / "one.db", monkeypatch)
-    publish(any_warehouse)
+    publish(warehouse)
     catalog_at(tmp_path / "empty.db", monkeypatch)
-    assert Lake(any_warehouse).snapshot("photos") is None
-    register(any_warehouse, monkeypatch)
-    assert counted(any_warehouse) == (len(ROWS),) * 2
+    assert Lake(warehouse).snapshot("photos") is None
+    register(warehouse, monkeypatch)
+    assert counted(warehouse) == (len(ROWS),) * 2
 
 
 def test_an_old_catalog_learns_what_was_published_since(
