@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from rasterio import Affine
-from tests.conftest import S3
+from tests.conftest import Buckets
 from tests.faults.proxy import Proxy
 from tests.flows.living import House
 from tests.operators.drawn_rasters import bomb, field, place_of_block, read, tiled, write
@@ -181,7 +181,7 @@ def test_a_band_that_is_not_there_is_told_of_before_the_run(tmp_path: Path) -> N
 
 
 def test_a_run_reads_of_a_raster_on_s3_what_its_windows_hold(
-    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch, audit_socket: Path
+    tmp_path: Path, s3: Buckets, monkeypatch: pytest.MonkeyPatch, audit_socket: Path
 ) -> None:
     values = np.concatenate([field(), field()[:1]])
     values[:, :128, :128] = 0

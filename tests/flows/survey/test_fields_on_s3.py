@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from tests.conftest import S3
+from tests.conftest import Buckets
 from tests.flows.survey.dated import UTM, pixels, write
 
 from swath.infra import storage
@@ -45,7 +45,7 @@ def draw(path: Path, mown: bool) -> None:
 
 
 @pytest.mark.slow
-def test_fields_of_rasters_in_a_bucket(tmp_path: Path, s3: S3) -> None:
+def test_fields_of_rasters_in_a_bucket(tmp_path: Path, s3: Buckets) -> None:
     bucket = s3.bucket("maps")
     for day, mown in (("2026-05-01", False), ("2026-06-01", True)):
         draw(tmp_path / "farm.tif", mown)
