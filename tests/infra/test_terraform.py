@@ -103,8 +103,13 @@ def test_its_outputs_are_what_the_overlay_leaves_open() -> None:
     kustomization = (OVERLAY / "kustomization.yaml").read_text()
     values = "\n".join(line for line in kustomization.splitlines() if not line.lstrip().startswith("#"))
     left_open = set(re.findall(r"\b[A-Z]{6,}(?:-[A-Z]+)?\b(?!_)", re.sub(r"\b\w*_\w*\b|PGSSL\w*", "", values)))
-    overlay = (MODULE / "outputs.tf").read_text().split('output "swath_warehouse"')[0]
-    assert left_open == set(re.findall(r"^\s+\"?([A-Z-]+)\"?\s+=", overlay, re.MULTILINE))
+    overlay = (MODULE / "outputs.tf").read_text().split("overlay = {")[1].split("}")[0]
+    names = re.findall(r"^\s+\"?([A-Z-]+)\"?\s+=", overlay, re.MULTILINE)
+    assert left_open == set(names)
+    script = "; ".join(rf"s|\b{name}\b|filled|g" for name in names)  # as the output `fill_in` has it
+    filled = subprocess.run(["sed", script], input=kustomization, capture_output=True, text=True, check=True).stdout
+    assert "AWS_REGION=filled" in filled
+    assert yaml.safe_load(filled)["images"][0]["newName"] == "filled.dkr.ecr.filled.amazonaws.com/swath"
 
 
 def test_its_machines_carry_what_the_pods_ask_for() -> None:

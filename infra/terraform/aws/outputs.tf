@@ -1,11 +1,20 @@
-output "overlay" {
-  description = "What stands in capitals in infra/kubernetes/overlays/aws/kustomization.yaml."
-  value = {
+locals {
+  overlay = {
     ACCOUNT         = local.account
     REGION          = var.region
     BUCKET          = aws_s3_bucket.this.id
     "DATABASE-HOST" = aws_db_instance.this.address
   }
+}
+
+output "overlay" {
+  description = "What stands in capitals in infra/kubernetes/overlays/aws/kustomization.yaml."
+  value       = local.overlay
+}
+
+output "fill_in" {
+  description = "The same as a script for sed."
+  value       = join("; ", [for name, value in local.overlay : "s|\\b${name}\\b|${value}|g"])
 }
 
 output "swath_warehouse" {

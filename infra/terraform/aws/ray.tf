@@ -6,10 +6,10 @@ variable "ray_up" {
 }
 
 locals {
-  machines = !var.ray_up ? {} : {
+  machines = { for name, statements in {
     head   = concat(local.read_sources, local.write_warehouse, local.use_glue, local.start_machines)
     worker = concat(local.read_sources, local.write_warehouse)
-  }
+  } : name => statements if var.ray_up }
 
   # The head may start machines of this group only, as workers only, and end only those that Ray has tagged as its own.
   start_machines = [
@@ -131,10 +131,10 @@ resource "aws_vpc_security_group_ingress_rule" "database_from_ray" {
 
 output "ray_up" {
   description = "What stands in capitals in infra/ray/cluster.yaml, but for the images and the key."
-  value = !var.ray_up ? {} : {
+  value = { for name, value in {
     REGION           = var.region
     BUCKET           = aws_s3_bucket.this.id
     SUBNET           = aws_subnet.private[0].id
-    "SECURITY-GROUP" = aws_security_group.ray[0].id
-  }
+    "SECURITY-GROUP" = one(aws_security_group.ray[*].id)
+  } : name => value if var.ray_up }
 }

@@ -76,6 +76,13 @@ run "everything_is_encrypted" {
   }
 }
 
+run "the_overlay_is_filled_in" {
+  assert {
+    condition     = output.fill_in == "s|\\bACCOUNT\\b|111122223333|g; s|\\bBUCKET\\b|${aws_s3_bucket.this.id}|g; s|\\bDATABASE-HOST\\b|swath.db.eu-central-1.rds.amazonaws.com|g; s|\\bREGION\\b|eu-central-1|g"
+    error_message = output.fill_in
+  }
+}
+
 run "no_secret_is_in_the_state" {
   assert {
     condition     = aws_db_instance.this.manage_master_user_password && aws_db_instance.this.password == null
@@ -162,6 +169,10 @@ run "ray_up_starts_its_own_machines_only" {
   assert {
     condition     = alltrue([for one in jsondecode(aws_iam_role_policy.machine["head"].policy).Statement : one.Resource != ["*"] || one.Sid == "Look"])
     error_message = "The head's role reaches everything: ${aws_iam_role_policy.machine["head"].policy}"
+  }
+  assert {
+    condition     = length(output.ray_up) == 4 && toset(keys(aws_iam_instance_profile.machine)) == toset(["head", "worker"])
+    error_message = "infra/ray/cluster.yaml asks for more than there is."
   }
   assert {
     condition     = !strcontains(aws_iam_role_policy.machine["worker"].policy, "ec2:")
