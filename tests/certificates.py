@@ -1,4 +1,4 @@
-"""Certificates by a private authority, made as infra/tls/README.md says."""
+"""Certificates by a private authority, made by infra/tls/make_certs.sh."""
 
 from __future__ import annotations
 
