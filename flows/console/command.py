@@ -134,6 +134,6 @@ def print_services(services: dict[str, dict[str, object]]) -> None:
     for name, service in services.items():
         state = "[green]up[/]" if service["up"] else "[red]gone[/]"
         if service["up"] and service.get("same_environment") is False:
-            state = "[yellow]up, with other AWS_* or SWATH_* variables: not used[/]"
+            state = "[yellow]up, with other variables (AWS_*, AZURE_*, PG*, SWATH_* ...): not used[/]"
         table.add_row(name, state, str(service["pid"]), str(service.get("url") or service.get("socket", "")))
     show(out, table)

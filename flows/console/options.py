@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 Warehouse = Annotated[
-    str, typer.Option(envvar="SWATH_WAREHOUSE", help="Where tables are kept: a folder, or s3://, gs:// or az:// and a prefix.")
+    str,
+    typer.Option(envvar="SWATH_WAREHOUSE", help="Where tables are kept: a folder, s3://, gs:// or az://bucket/prefix."),
 ]
 AsOf = Annotated[
     str | None,

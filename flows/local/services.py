@@ -52,7 +52,7 @@ QUIET = {
 def status() -> dict[str, Any]:
     """What `swath up` started and whether it is alive: by name, pid, state and where.
 
-    `same_environment` is False where the AWS_* and SWATH_* variables are others now: a worker there would not read
+    `same_environment` is False where the variables of stores and catalogs are others now: a worker there would not read
     what this shell reads.
     """
     try:
@@ -114,8 +114,8 @@ def ray_address(ray: str, say: Callable[[str], None] = lambda _: None) -> str:
         return "local"
     elif not head["same_environment"]:
         say(
-            "the Ray head of `swath up` was started with other AWS_* or SWATH_* variables: this run starts a Ray of "
-            "its own (`swath down` and `swath up` give the services today's variables)"
+            "the Ray head of `swath up` was started with other variables (AWS_*, AZURE_*, PG*, SWATH_* ...): this run "
+            "starts a Ray of its own (`swath down` and `swath up` give the services today's variables)"
         )
         return "local"
     else:

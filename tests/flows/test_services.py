@@ -109,7 +109,7 @@ def test_other_credentials_are_said_and_another_ray_is_used(home: Path, monkeypa
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone-else")
     said: list[str] = []
     assert services.ray_address("auto", said.append) == "local"
-    assert "other AWS_* or SWATH_* variables" in said[0]
+    assert "other variables (AWS_*, AZURE_*, PG*, SWATH_* ...)" in said[0]
     assert "someone-else" not in said[0] + (home / "services.json").read_text()
 
 
