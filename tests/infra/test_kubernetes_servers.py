@@ -14,8 +14,11 @@ import psycopg
 import pytest
 from tests.infra import manifests as kube
 from tests.infra.manifests import Manifest
+from tests.nodes import joined
 from tests.servers.postgres import BINARIES, Postgres
 from tests.servers.process import free_port
+
+from swath.flows.local import services
 
 pytestmark = pytest.mark.skipif(
     kube.kustomize() is None, reason="rendering needs kustomize, or kubectl 1.27 or newer, on the PATH"
@@ -108,3 +111,41 @@ def test_the_object_store_starts_as_the_manifest_says_and_the_job_makes_its_buck
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(os.geteuid() != 0, reason="a process namespace of its own needs root")
+def test_a_worker_that_ends_is_drained_before_it_is_stopped(
+    local: list[Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook of the manifest, in a process namespace as a pod has one: `ray stop` ends every Ray that it sees."""
+    from ray._raylet import GcsClient
+    from ray.autoscaler.v2.sdk import get_cluster_resource_state
+    from ray.core.generated.autoscaler_pb2 import NodeStatus
+
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
+    worker = next(pod for pod in kube.pods(local) if pod.owner == "RayCluster/swath cpu").containers[0]
+    log = tmp_path / "worker.log"
+    start = f"""
+        ray start --block --address=$RAY_ADDRESS --node-ip-address=127.0.0.9 --num-cpus=2 \
+            --object-store-memory=100000000 --dashboard-agent-listen-port={free_port()} >{log} 2>&1 &
+        until grep -q "Ray runtime started" {log}; do sleep 0.5; done
+        exec "$@"
+    """
+    with joined(tmp_path, "--num-cpus=0", f"--dashboard-port={free_port()}") as nodes:
+        own = {"RAY_ADDRESS": nodes.address, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", start, "bash"]
+        hook = worker["lifecycle"]["preStop"]["exec"]["command"]
+        pod = subprocess.Popen([*alone, *hook], env={**services.QUIET, **os.environ, **own})
+        seen: list[str] = []
+        client, deadline = GcsClient(address=nodes.address), time.monotonic() + 300
+        while pod.poll() is None and seen[-1:] != ["DEAD"] and time.monotonic() < deadline:
+            time.sleep(0.2)
+            states = get_cluster_resource_state(client).node_states
+            now = [NodeStatus.Name(each.status) for each in states if each.node_ip_address == "127.0.0.9"]
+            seen += [status for status in now if seen[-1:] != [status]]
+        drained = pod.poll() is None  # the node has gone while the hook still waits
+        assert pod.wait(timeout=60) == 0
+    assert drained
+    assert seen[-1] == "DEAD", seen
