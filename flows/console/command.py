@@ -137,3 +137,5 @@ def print_services(services: dict[str, dict[str, object]]) -> None:
             state = "[yellow]up, with other variables (AWS_*, AZURE_*, PG*, SWATH_* ...): not used[/]"
         table.add_row(name, state, str(service["pid"]), str(service.get("url") or service.get("socket", "")))
     show(out, table)
+    if token := services.get("ray", {}).get("token"):
+        out.print(f"Ray's dashboard asks for the token in {token}", soft_wrap=True, markup=False)

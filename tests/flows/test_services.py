@@ -89,6 +89,7 @@ def test_others_who_are_signed_in_here_run_no_code_on_it(home: Path) -> None:
         refused = subprocess.run(told, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert "asks for its token" in refused.stderr
     assert (home / "ray.token").stat().st_mode & 0o777 == 0o600
+    assert f"the token in {home}/ray.token" in swath(home, "status").stdout
 
 
 def test_a_run_uses_them_and_leaves_them_up(home: Path) -> None:
