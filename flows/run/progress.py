@@ -56,7 +56,8 @@ def kept(runs: Runs, names: Sequence[str]) -> dict[str, Progress]:
 
 
 class Beating:
-    """Context manager and reporter: hands on what it is told, and has it written down by a thread."""
+    """Context manager and reporter: hands on what it is told, and has it written down by a thread. At the end of the
+    drive nothing of that is left; where a driver was killed, it says when that was."""
 
     def __init__(self, inner: Reporter, runs: Runs, record: Record, lease: Lease) -> None:
         self._inner, self._runs, self._record, self._lease = inner, runs, record, lease
@@ -73,6 +74,9 @@ class Beating:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._over.set()
         self._thread.join(timeout=BEAT_S)
+        if self._lease.held():
+            with suppress(SwathError, OSError):  # the record says more than it by now
+                storage.delete(storage.join(self._runs.folder(self._record.run_id), FILE))
 
     def phase(self, name: str, detail: str = "") -> None:
         self._inner.phase(name, detail)
