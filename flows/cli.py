@@ -94,7 +94,10 @@ MaxRejects = Annotated[
     float | None, typer.Option(min=0, max=1, help="Error budget of this run, as a share; 1 lifts it, on the record.")
 ]
 Ray = Annotated[
-    str, typer.Option(envvar="SWATH_RAY", help="local, auto (what `swath up` started, else local), an ADDRESS, or off.")
+    str,
+    typer.Option(
+        envvar="SWATH_RAY", help="local, auto (RAY_ADDRESS, else what `swath up` started, else local), HOST:PORT, off."
+    ),
 ]
 Direct = Annotated[bool, typer.Option("--direct", help="Without Prefect.")]
 RunId = Annotated[str, typer.Option("--run", help="Id of the run, as `swath runs` lists it.")]

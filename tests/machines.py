@@ -8,6 +8,7 @@ are seen by all: they stand for the image.
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -66,6 +67,12 @@ class Machine:
         [child] = psutil.Process(self._outer.pid).children()
         return child.pid
 
+    def is_up(self) -> bool:
+        """Whether its disks are as they should be, and its command has begun."""
+        with suppress(psutil.Error, ValueError):
+            return psutil.Process(self.init).name() != "sh"
+        return False
+
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -108,8 +115,8 @@ class Machines:
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         """`folder` is for logs. `environment` comes over this process' own."""
-        number = os.getpid() % 250 + 1
-        self._net, self._bridge = f"10.{number}.77", f"sw{os.getpid()}"
+        number = secrets.randbelow(1 << 16)
+        self._net, self._bridge = f"10.{number >> 8}.{number & 255}", f"sw{secrets.token_hex(3)}"
         self._folder = folder
         self.environment = {**os.environ, **QUIET, "PATH": f"{BIN}:{os.environ['PATH']}", **(environment or {})}
         self.all: list[Machine] = []
@@ -128,14 +135,15 @@ class Machines:
     def __exit__(self, *error: object) -> None:
         for machine in self.all:
             machine.off()
-            subprocess.run(["ip", "netns", "del", machine.name], capture_output=True)
+        for number in range(2, self._count + 1):  # also where one was only half made
+            subprocess.run(["ip", "netns", "del", self._name(number)], capture_output=True)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True)
 
     def add(self, *words: str, sees: Sequence[Path] = (), **environment: str) -> Machine:
         """A new machine that runs a command, in which `{ip}` is its address; of this machine's temporary folders it has
         only those that it `sees`."""
         self._count += 1
-        name, ip = f"{self._bridge}n{self._count}", f"{self._net}.{self._count}"
+        name, ip = self._name(self._count), f"{self._net}.{self._count}"
         _ip("netns", "add", name)
         veth = f"v{self._count}{self._bridge}"[:15]
         _ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", name)
@@ -178,7 +186,12 @@ class Machines:
             )
         machine = Machine(name, ip, outer, log, environment)
         self.all.append(machine)
+        while outer.poll() is None and not machine.is_up():
+            time.sleep(0.05)
         return machine
+
+    def _name(self, number: int) -> str:
+        return f"{self._bridge}n{number}"
 
     def ray(self, *words: str, sees: Sequence[Path] = (), **environment: str) -> Machine:
         """A machine that runs `ray start` with the words, when it is ready. Raises RuntimeError with its log."""
