@@ -83,7 +83,12 @@ def start(address: str) -> bool:
         options |= {"num_cpus": cores + 2, "include_dashboard": False, "object_store_memory": _store_bytes()}
     try:
         ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a bare one is what Ray raises where its node is not up within 30 s
+        if address == "local":
+            raise RunFailed(
+                f"Ray did not start on this machine ({str(error)[:200]}); where other work keeps it busy, "
+                "`swath resume` later, or `--ray off`"
+            ) from None
         raise ConfigurationError(
             f"no Ray cluster can be reached at {address!r} ({str(error)[:200]}); "
             "see `swath status`, or use `--ray local`"

@@ -1,4 +1,4 @@
-"""What is started for a run ends with it."""
+"""What is started for a run ends with it, and what does not start is told of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
+import ray
+
+from swath.flows.work import engine
+from swath.schemas.errors import RunFailed
 
 SCRIPT = """
 import os, sys, time
@@ -45,3 +50,13 @@ def test_a_worker_that_does_not_end_by_itself_is_ended(tmp_path: Path) -> None:
     while psutil.pid_exists(worker) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not psutil.pid_exists(worker)
+
+
+def test_a_machine_too_busy_for_ray_to_start_is_no_fault_of_swath(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as ray._private.node does
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(RunFailed, match="Ray did not start on this machine .*timed out.*`swath resume` later"):
+        engine.start("local")
