@@ -85,4 +85,4 @@ def test_all_that_a_build_runs_runs_in_clean_roots_and_so_does_what_comes_out(tm
     )
     assert out.returncode == 0, (out.stdout + out.stderr)[-3000:]
     assert out.stdout.count("published") == 3
-    assert int(out.stdout.split()[-1]) > 100
+    assert int(out.stdout.split()[-1]) > 20  # lines that were read
