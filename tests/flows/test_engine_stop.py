@@ -54,9 +54,9 @@ def test_a_worker_that_does_not_end_by_itself_is_ended(tmp_path: Path) -> None:
 
 def test_a_machine_too_busy_for_ray_to_start_is_no_fault_of_swath(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(**_: object) -> None:
-        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as ray._private.node does
+        raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", late)
-    with pytest.raises(RunFailed, match="Ray did not start on this machine .*timed out.*`swath resume` later"):
+    with pytest.raises(RunFailed, match=r"Ray did not start on this machine .*timed out.*`swath resume` later"):
         engine.start("local")
