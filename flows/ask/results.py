@@ -193,10 +193,15 @@ def _cell(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
+def _number(value: float) -> str:
+    """Six digits, or all before the point: an area of millions of square metres is read as one."""
+    return f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
+
+
 def _short(value: Any) -> str:
     """One line of bounded length, without the control characters that a file's name may bring."""
     if value is None:
         return ""
-    text = f"{value:.6g}" if isinstance(value, float) else _cell(value)
+    text = _number(value) if isinstance(value, float) else _cell(value)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: CELL_CHARACTERS * 4])
     return text if len(text) <= CELL_CHARACTERS else text[: CELL_CHARACTERS - 1] + "…"

@@ -221,10 +221,10 @@ def _notes(rows: list[dict[str, Any]], rings: dict[int, Any], grid: Grid, laid: 
     """What else a reader has to know."""
     notes = []
     if missing := len(rows) - len(rings):
-        notes.append(f"{missing:,} items without a place are not shown.")
+        notes.append(f"Not shown, without a place: {missing:,} of {len(rows):,} items.")
     approximate = sum(rows[index]["footprint_note"] is not None for index in rings)
     if approximate:
-        notes.append(f"Places of {approximate:,} items are approximate.")
+        notes.append(f"Approximate places: {approximate:,} of {len(rows):,} items.")
     files = len({rows[index]["source_uri"] for index in rings})
     if laid < files:
         notes.append(f"Imagery of {laid:,} of {files:,} files.")

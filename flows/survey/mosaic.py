@@ -255,10 +255,9 @@ def show(mosaics: list[Mosaic], as_json: bool) -> None:
         return
     for one in mosaics:
         gaps = f", {one.without:,} of them without a layer" if one.without else ""
-        out.print(
-            f"{escape(one.raster)}: {one.width:,} x {one.height:,} pixels in {one.windows:,} windows{gaps}",
-            soft_wrap=True,
-        )
+        size = f"{one.width:,} x {one.height:,} pixels"
+        windows = f"{one.windows:,} window{'s' if one.windows > 1 else ''}"
+        out.print(f"{escape(one.raster)}: {size} in {windows}{gaps}", soft_wrap=True)
         if not one.layers:
             out.print("  no layer: `index: {raster: true}` and `segment` keep pictures of windows", soft_wrap=True)
         for layer in one.layers:
@@ -266,5 +265,5 @@ def show(mosaics: list[Mosaic], as_json: bool) -> None:
             for total in layer.classes:
                 area = "" if total.area_m2 is None else f", {total.area_m2:,.0f} m²"
                 out.print(f"    {escape(total.label)}: {total.pixels:,} pixels{area}")
-        counts = ", ".join(f"{count:,} {kind}s" for kind, count in one.shapes.items()) or "nothing"
-        out.print(f"  {escape(one.shapes_uri)}: {counts}", soft_wrap=True)
+        counts = (f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in one.shapes.items())
+        out.print(f"  {escape(one.shapes_uri)}: {', '.join(counts) or 'nothing'}", soft_wrap=True)

@@ -319,11 +319,14 @@ def test_the_table_for_people_says_how_much_it_left_out_and_hides_control_charac
     warehouse: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish(warehouse, rows=[photo(f"{number}\x1b[31m{'x' * 300}[bold].jpg") for number in range(150)])
-    assert write_result(sql(warehouse, "SELECT source_uri, 1.5 AS x FROM items"), "table") == 150
+    assert (
+        write_result(sql(warehouse, "SELECT source_uri, 1.5 AS x, 16918912.4::DOUBLE AS m2 FROM items"), "table") == 150
+    )
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\\x1b[31m" in out
     assert "150 rows; the first 100 shown" in out
+    assert "16918912" in out
     assert max(len(line) for line in out.splitlines()) < 120
 
 
