@@ -74,9 +74,9 @@ def start(address: str) -> bool:
     ray._private.worker._worker_logs_enabled = False
     variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SWATH_LOG": os.environ.get("SWATH_LOG", "")}
     environment: dict[str, Any] = {"env_vars": {name: value for name, value in variables.items() if value}}
-    if not is_here(address):
+    if not is_here(address) and (modules := own_modules()):  # of an empty list Ray makes a TypeError on each node
         os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what git leaves out of a package may be imported
-        environment |= {"py_modules": [str(path) for path in own_modules()], "excludes": list(LEFT_OUT)}
+        environment |= {"py_modules": [str(path) for path in modules], "excludes": list(LEFT_OUT)}
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": environment}
     if address == "local":
         cores = os.cpu_count() or 1

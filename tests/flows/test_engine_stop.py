@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
 
 from swath.flows.work import engine
 from swath.schemas.errors import RunFailed
@@ -53,6 +52,8 @@ def test_a_worker_that_does_not_end_by_itself_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_machine_too_busy_for_ray_to_start_is_no_fault_of_swath(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray  # not above: with the first `engine.start`, which keeps it to loopback
+
     def late(**_: object) -> None:
         raise Exception("The current node timed out during startup.")
 
