@@ -35,6 +35,8 @@ WINDOW = 1024
 AS_NICE = {"RAY_worker_niceness": "0"}
 """Ray's workers are as nice as plain loops, so that a machine with other work on it slows both down alike."""
 GIB = 2**30
+WATCHED_SECONDS = 1.0
+"""Between looks at a run's processes: a look takes 12 ms of the cores that the run is measured on, and loops have none."""
 PIPELINE = """
 name: raster
 source: {windows: {size: 1024}}
@@ -162,7 +164,7 @@ def _watch(process: subprocess.Popen[str], run: Run) -> None:
                     run.worker_bytes = max(run.worker_bytes, child.memory_info().rss)
                     spent[child.pid, child.create_time()] = sum(child.cpu_times()[:2])
             spent[driver.pid, 0] = sum(driver.cpu_times()[:2])
-        time.sleep(0.25)
+        time.sleep(WATCHED_SECONDS)
     run.cpu_seconds = sum(spent.values())
 
 
