@@ -36,7 +36,7 @@ AS_NICE = {"RAY_worker_niceness": "0"}
 """Ray's workers are as nice as plain loops, so that a machine with other work on it slows both down alike."""
 GIB = 2**30
 WATCHED_SECONDS = 1.0
-"""Between looks at a run's processes: a look takes 12 ms of the cores that the run is measured on, and loops have none."""
+"""Between looks at a run, each of which takes 12 ms of the cores that the run has to itself otherwise, as loops do."""
 PIPELINE = """
 name: raster
 source: {windows: {size: 1024}}
