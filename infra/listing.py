@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from swath.infra.filesystems import attempt, fsspec, objects
-from swath.infra.object_stores import CREDENTIALS, ENDPOINTS, open_store
+from swath.infra.object_stores import CREDENTIALS, ENDPOINTS, etag_of, open_store
 from swath.infra.uris import is_local, local_path, normalize, scheme_of, split_bucket, uri_of
 from swath.schemas.errors import SourceError, StorageUnavailable
 
@@ -258,9 +258,8 @@ def _flat(source: str) -> Iterator[Listed]:
     while page := attempt(f"listing {source}", lambda: next(pages, None), patience_s=0):
         for one in page:
             if not _hidden(one["path"], folder):
-                etag = (one["e_tag"] or "").strip('"')
                 uri = f"{scheme_of(source)}://{bucket}/{one['path']}"
-                yield Listed(uri, one["size"], etag, one["last_modified"])
+                yield Listed(uri, one["size"], etag_of(one), one["last_modified"])
 
 
 def _from_info(uri: str, info: dict[str, Any]) -> Listed:

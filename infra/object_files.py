@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from obstore.fsspec import BufferedFile, FsspecStore
 
-from swath.infra.object_stores import open_store, plain_errors
+from swath.infra.object_stores import etag_of, open_store, plain_errors
 from swath.infra.uris import split_bucket
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ObjectFiles(FsspecStore):
                 await store.put_async(key, value, mode=mode)  # type: ignore[arg-type]
                 return
             meta = await store.head_async(key)
-            if _etag(meta) != etag:
+            if etag_of(meta) != etag:
                 raise FileNotFoundError("the object was replaced in the meantime")
             version = {name: meta[name] for name in ("e_tag", "version") if meta[name]}
             await store.put_async(key, value, mode=version)  # type: ignore[arg-type]
@@ -110,16 +110,12 @@ class _File(BufferedFile):
                 super().close()
 
 
-def _etag(meta: ObjectMeta) -> str:
-    return (meta["e_tag"] or "").strip('"')
-
-
 def _file(bucket: str, meta: ObjectMeta) -> dict[str, Any]:
     return {
         "name": f"{bucket}/{meta['path']}",
         "type": "file",
         "size": meta["size"],
-        "ETag": _etag(meta),
+        "ETag": etag_of(meta),
         "LastModified": meta["last_modified"],
     }
 

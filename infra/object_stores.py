@@ -18,6 +18,7 @@ from swath.infra.settings import settings
 from swath.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, ObjectStore, RetryConfig, S3Config, S3Credential
 
 CONNECT_S, READ_S = 5, 60
@@ -145,6 +146,11 @@ def _google(bucket: str, client: ClientConfig, retry: RetryConfig) -> ObjectStor
     except GoogleAuthError as error:
         raise PermissionError(f"no credentials: {_first_line(error)}") from error
     return GCSStore(bucket, config=config, client_options=client, retry_config=retry, credential_provider=provider)
+
+
+def etag_of(meta: ObjectMeta) -> str:
+    """The ETag without its quotes; empty where the store has none."""
+    return (meta["e_tag"] or "").strip('"')
 
 
 @contextmanager

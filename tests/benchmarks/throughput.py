@@ -56,11 +56,11 @@ def classification(options: Options) -> Result:
     CACHE.mkdir(parents=True, exist_ok=True)
     weights = classifier(CACHE / "mobilenet_v3_small.safetensors")
     figures = _compared(options, counts, lambda count: photos(count, SMALL), _classifiers(weights), _equal)
-    return Result({"images": list(counts), "contenders": figures}, _bars(figures, max(counts)))
+    return Result(_said(figures, counts), _bars(figures, max(counts)))
 
 
 def looks(options: Options) -> Result:
-    """10 and 40 photos of 12 megapixels: quality, vegetation, thumbnails."""
+    """30 and 90 photos of 12 megapixels: quality, vegetation, thumbnails."""
     steps = ("decode", "assess_quality", "vegetation", {"overlay": {"draw": [], "longest_side": 256}})
     said = "{'verdict': quality_verdict, 'vegetation': vegetation_fraction}"
     peers = _workers("looks", steps, said, "{'verdict': verdict, 'vegetation': vegetation}")

@@ -39,11 +39,8 @@ def data(manifests: list[Manifest], kind: str, name: str) -> dict[str, str]:
 def postgres() -> Iterator[Postgres]:
     if not BINARIES.exists():
         pytest.skip("Postgres is not installed: apt-get install postgresql")
-    server = Postgres()
-    try:
-        yield server.start()
-    finally:
-        server.kill()
+    with Postgres() as server:
+        yield server
 
 
 def test_each_gets_a_database_that_nobody_else_sees(postgres: Postgres, local: list[Manifest], tmp_path: Path) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers.process import free_port, listens, start
+from tests.servers.process import Server, free_port, listens, start
 
 PROGRAM = Path(sys.prefix) / "node" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 
 
-class Azurite:
+class Azurite(Server):
     """Context manager: a server with one account, whose key is drawn anew, that keeps its blobs in `directory`."""
 
     account = "swathtest"
@@ -22,7 +21,6 @@ class Azurite:
         self.directory = directory
         self.port = free_port()
         self.key = base64.b64encode(os.urandom(64)).decode()
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -44,22 +42,9 @@ class Azurite:
         BlobServiceClient(self.endpoint, credential=credential).create_container(name)
         return f"az://{name}"
 
-    def start(self) -> Azurite:
+    def start(self) -> None:
         command = ["node", str(PROGRAM), "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
         options = ["--location", str(self.directory), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
         accounts = {"AZURITE_ACCOUNTS": f"{self.account}:{self.key}"}
         log = self.directory / "azurite.log"
         self._process = start([*command, *options], lambda: listens(self.port), log, env=os.environ | accounts)
-        return self
-
-    def kill(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def __enter__(self) -> Azurite:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()

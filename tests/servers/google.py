@@ -12,13 +12,12 @@ import asyncio
 import base64
 import json
 import os
-import subprocess
 import sys
 import uuid
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from tests.servers.process import free_port, listens, start
+from tests.servers.process import Server, free_port, listens, start
 
 from swath.infra.s3server import SeaweedFS
 
@@ -27,14 +26,13 @@ MATCH, GENERATION = "x-goog-if-generation-match", "x-goog-generation"
 PASSED = ("content-type", "range", "if-match", "if-none-match", "content-length")
 
 
-class Google:
+class Google(Server):
     """Context manager: the server before `seaweed`, and a service account that it knows."""
 
     def __init__(self, seaweed: SeaweedFS, directory: Path) -> None:
         self.seaweed, self.directory = seaweed, directory
         self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
         """The variables with which Google's users name an account; the server's address is the test's."""
@@ -48,7 +46,7 @@ class Google:
         """Makes a bucket, and returns its URI."""
         return self.seaweed.create_bucket(name).replace("s3://", "gs://")
 
-    def start(self) -> Google:
+    def start(self) -> None:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -69,19 +67,6 @@ class Google:
         environment = os.environ | keys | {"PYTHONPATH": os.getcwd()}
         log = self.directory / "google.log"
         self._process = start(command, lambda: listens(self.port), log, env=environment)
-        return self
-
-    def kill(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def __enter__(self) -> Google:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
 
 
 def generation_of(etag: str) -> str:

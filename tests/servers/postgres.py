@@ -13,13 +13,13 @@ from typing import Any
 
 import psycopg
 from tests.certificates import certificate
-from tests.servers.process import free_port, listens, start
+from tests.servers.process import Server, free_port, listens, start
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"))
 ACCESS = "hostssl all all 127.0.0.1/32 scram-sha-256\n"
 
 
-class Postgres:
+class Postgres(Server):
     """Context manager: a server on a free loopback port, in a temporary folder, as a user without rights."""
 
     user = "swath"
@@ -32,7 +32,6 @@ class Postgres:
         if os.getuid() == 0:  # as which Postgres does not run
             nobody = pwd.getpwnam("nobody")
             self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        self._process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
         """What libpq asks for beside the URI: the password, and the authority that must have signed the server."""
@@ -57,7 +56,7 @@ class Postgres:
             answer = connection.execute(statement.encode())
             return answer.fetchall() if answer.description else []
 
-    def start(self) -> Postgres:
+    def start(self) -> None:
         if not (self.folder / "data").exists():
             self._make()
         settings = {
@@ -72,14 +71,6 @@ class Postgres:
         command = [str(BINARIES / "postgres"), "-D", str(self.folder / "data")]
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         self._process = start([*command, *options], self._answers, self.folder / "log", cwd="/", **self._as)
-        return self
-
-    def kill(self) -> None:
-        """Ends it as a power cut does, with all its connections; what was committed stays."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
     def _make(self) -> None:
         certificate(self.folder, "postgres", "127.0.0.1")
@@ -100,9 +91,6 @@ class Postgres:
         except psycopg.OperationalError:
             return False
 
-    def __enter__(self) -> Postgres:
-        return self.start()
-
     def __exit__(self, *_: object) -> None:
-        self.kill()
+        super().__exit__()
         shutil.rmtree(self.folder, ignore_errors=True)

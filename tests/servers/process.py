@@ -9,11 +9,35 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 PR_SET_PDEATHSIG = 1
+
+
+class Server(ABC):
+    """Context manager: one such process, between `start` and `kill`; it may be started again."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    def kill(self) -> None:
+        """Ends it as a power cut does, with all its connections; what it has kept stays."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
 
 def free_port() -> int:
