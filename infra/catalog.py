@@ -28,8 +28,11 @@ T = TypeVar("T")
 NAME = "swath"
 OWNER = "swath.warehouse"
 """Property of a catalog that was configured, and of its tables: whose they are."""
-_PASSES = re.compile(r"closed|terminat|timed? ?out|timeout|locked|could not serialize|deadlock|EOF", re.IGNORECASE)
-"""What a database says to a statement that it may take later."""
+_PASSES = re.compile(
+    r"closed|terminat|timed? ?out|timeout|locked|could not serialize|deadlock|EOF|already exists|nsp_index",
+    re.IGNORECASE,
+)
+"""What a database says to a statement that it may take later; the last two where several make a new catalog at once."""
 _WRONG = re.compile(r"does not exist|translate host name|not known", re.IGNORECASE)
 _REFUSED = re.compile(r"authentication failed|permission denied|no pg_hba|not permitted|certificate", re.IGNORECASE)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,33 @@ def test_a_catalog_that_refuses_or_is_not_there_is_told_in_one_sentence(
         monkeypatch.setenv("SWATH_CATALOG", json.dumps({"type": "sql", "uri": wrong}))
         with pytest.raises(SwathError, match=said):
             Lake(house.warehouse).tables()
+
+
+def make(warehouse: str, catalog: str | None, at: float) -> list[str]:
+    os.environ.update({"SWATH_CATALOG": catalog} if catalog else {})
+    lake = Lake(warehouse)
+    while time.time() < at:
+        pass
+    lake.ensure("toy", pa.schema([("partition", pa.string()), ("bucket", pa.int32())]))
+    return lake.tables()
+
+
+@pytest.mark.parametrize("server", ["file", "postgres"])
+def test_a_new_catalog_is_made_by_many_at_once(
+    server: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def new(name: str, pause: float) -> list[list[str]]:
+        if server == "postgres":
+            in_postgres(request.getfixturevalue("postgres"), monkeypatch)
+        given = [str(tmp_path / name)], [os.environ.get("SWATH_CATALOG")], [time.time() + pause]
+        return list(pool.map(make, *(one * 4 for one in given)))
+
+    if server == "postgres":  # its variables are inherited by the processes
+        in_postgres(request.getfixturevalue("postgres"), monkeypatch)
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        new("warm", 1)
+        for trial in range(4):  # PyIceberg looks first and makes its own tables then: most trials collide
+            assert new(f"lake{trial}", 0.05) == [["toy"]] * 4
 
 
 def test_two_warehouses_of_one_catalog_are_kept_apart(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
