@@ -20,6 +20,7 @@ import pytest
 import typer.main
 import yaml
 from tests.infra import manifests as kube
+from tests.infra import show_manifests
 from tests.infra.manifests import End, Manifest
 
 pytestmark = pytest.mark.skipif(
@@ -220,6 +221,19 @@ def test_a_manifest_that_is_wrong_is_refused(
     checks = {"references": functools.partial(kube.against_references, local=False)}
     wrong = checks.get(check, getattr(kube, f"against_{check}"))(manifests)
     assert any(said in sentence for sentence in wrong), wrong
+
+
+def test_what_was_checked_is_shown_for_every_overlay(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show_manifests.main() == 0
+    shown = capsys.readouterr().out
+    for overlay in (*kube.OVERLAYS, "jobs"):
+        assert re.search(rf"^{overlay} +\d+ .* schemas passed, KubeRay passed", shown, re.MULTILINE)
+    worse = copy.deepcopy(_rendered("aws"))
+    del one(worse, "Deployment", "prefect-server")["spec"]["template"]["spec"]["securityContext"]
+    wrong = show_manifests.show({"mine": worse})
+    shown = capsys.readouterr().out
+    assert f"restricted {len(wrong)} wrong" in shown
+    assert all(sentence.startswith("mine: Deployment/prefect-server") and sentence in shown for sentence in wrong)
 
 
 def test_workers_come_from_zero_and_can_be_taken_away(overlay: str, rendered: list[Manifest]) -> None:
