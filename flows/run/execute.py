@@ -94,6 +94,8 @@ class Execution:
         given = place(stages, address, items, self.record.request.share) if steps else [Pool(stages[0], 1)]
         # A block that is done apart has a process started for it, so then there is one.
         shares = 1 if here and address != "off" else SHARES_A_WORKER * max(pool.workers for pool in given)
+        if any(pool.most > pool.workers for pool in given):
+            shares *= 2  # so that something is left for a machine that joins when each worker has its first two
         carried = {} if part == ALL else {"schema": self.bound.schema, "rows": self._carried()}
         into = storage.join(self.folder, "blocks", str(part))
         whole = any(step.operator.scope == "object" for step in steps)

@@ -141,7 +141,9 @@ def check(world: World) -> dict[str, int]:
     assert {(row["status"], row["soil"]) for row in rows} == {("ok", "loam,2026")}
     assert len(rows) == ITEMS
     nodes = [row["node"] for row in rows]
-    return {node: nodes.count(node) for node in sorted(set(nodes))}
+    done = {node: nodes.count(node) for node in sorted(set(nodes))}
+    print(f"\nitems by node: {done}")
+    return done
 
 
 def test_three_machines_share_the_work_and_see_only_what_is_shipped(world: World) -> None:
@@ -153,6 +155,7 @@ def test_three_machines_share_the_work_and_see_only_what_is_shipped(world: World
     done = check(world)
     assert set(done) == {world.head.ip, *(worker.ip for worker in workers)}
     assert {node: stages["ndre"]["items"] for node, stages in record["nodes"].items()} == done
+    print(record["nodes"])
 
 
 def test_machines_that_join_are_drained_and_die_while_a_run_is_at_work_cost_no_row(world: World) -> None:
@@ -161,7 +164,7 @@ def test_machines_that_join_are_drained_and_die_while_a_run_is_at_work_cost_no_r
     run = world.head.start(
         *world.words("--ray", world.address, "--json", "--set", "ndre.seconds=2"), folder=world.project
     )
-    await_blocks(world, 4)
+    await_files(world, "/rows/", 4)
     world.worker()
     drain = ["ray", "drain-node", f"--address={world.address}", f"--node-id={node}", "--reason-message=spot"]
     code, out, err = world.head.run(*drain, "--reason=DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds=15")
@@ -175,16 +178,30 @@ def test_machines_that_join_are_drained_and_die_while_a_run_is_at_work_cost_no_r
     assert sum(stages["ndre"]["items"] for stages in told.values()) >= ITEMS
 
 
-def await_blocks(world: World, number: int) -> None:
-    """Waits until so many blocks of the run at work are staged."""
+def test_a_machine_that_joins_works_on_the_wave_that_is_at_work(world: World) -> None:
+    world.worker()
+    run = world.head.start(
+        *world.words("--ray", world.address, "--json", "--set", "ndre.seconds=2"), folder=world.project
+    )
+    await_files(world, "/blocks/", 1)  # by now the wave is cut, for the machines that there are
+    late = world.worker()
+    out, err = run.communicate(timeout=400)
+    assert run.returncode == 0, err
+    assert json.loads(out)["waves"] == 1
+    assert check(world)[late.ip] >= ITEMS / 24
+
+
+def await_files(world: World, where: str, number: int) -> None:
+    """Waits until the run at work has written so many files there: "/blocks/" of its wave, or "/rows/" of the blocks
+    that are done."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         runs = f"{world.house.warehouse}/_swath/runs"
         with suppress(SourceError):  # the run has no folder yet
-            if sum("/rows/" in one.uri for one in storage.list_objects(runs)) >= number:
+            if sum(where in one.uri for one in storage.list_objects(runs)) >= number:
                 return
         time.sleep(0.3)
-    raise TimeoutError(f"{number} blocks")
+    raise TimeoutError(f"{number} files of {where}")
 
 
 def test_what_a_machine_does_not_see_is_refused_before_work_starts(world: World) -> None:
