@@ -105,6 +105,12 @@ class Pod:
     autoscaler: Manifest | None = None
 
     @property
+    def lasting(self) -> list[Manifest]:
+        """Those that stay: without what only prepares the pod."""
+        first = [one for one in self.spec.get("initContainers", []) if one.get("restartPolicy") != "Always"]
+        return [one for one in self.containers if one not in first]
+
+    @property
     def containers(self) -> list[Manifest]:
         beside = [{"name": "autoscaler", "image": "the head's", **self.autoscaler}] if self.autoscaler else []
         return [*self.spec.get("initContainers", []), *self.spec["containers"], *beside]
@@ -175,7 +181,7 @@ def against_probes(manifests: list[Manifest]) -> list[str]:
         f"{pod.owner} {one['name']}: no {probe}"
         for pod in pods(manifests)
         if pod.owner not in jobs
-        for one in pod.containers
+        for one in pod.lasting
         if one["name"] != "autoscaler"
         for probe in ("readinessProbe", "livenessProbe")
         if probe not in one
@@ -200,7 +206,9 @@ def against_images(manifests: list[Manifest]) -> list[str]:
 
 # --- secrets and what is referred to
 
-PROVIDED = {
+PROVIDED_LOCALLY = {("Secret", "authority")}
+"""What infra/kubernetes/README.md has one make by hand for every overlay."""
+PROVIDED = PROVIDED_LOCALLY | {
     ("Secret", "databases"),
     ("Secret", "ray-auth"),
     ("Secret", "prefect-auth"),
@@ -242,7 +250,7 @@ def against_references(manifests: list[Manifest], local: bool) -> list[str]:
     for owner, kind, wanted, key in references(manifests):
         one = there.get((kind, wanted))
         if one is None:
-            if local or (kind, wanted) not in PROVIDED:
+            if (kind, wanted) not in (PROVIDED_LOCALLY if local else PROVIDED):
                 wrong.append(f"{owner}: there is no {kind} {wanted}")
         elif key is not None and key not in {**one.get("data", {}), **one.get("stringData", {})}:
             wrong.append(f"{owner}: {kind} {wanted} has no {key}")
@@ -271,6 +279,34 @@ def against_secrets(manifests: list[Manifest]) -> list[str]:
             for key, text in one.get("data", {}).items():
                 if SECRET_WORDS.search(key) or re.search(r"://[^/\s:@]+:[^/\s@]+@", text):
                     wrong.append(f"{name(one)}: {key} holds a secret")
+    return wrong
+
+
+# --- TLS
+
+RAY_TLS = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
+
+
+def against_tls(manifests: list[Manifest]) -> list[str]:
+    """Every process of Ray's speaks TLS, with a certificate that its pod has made; Prefect is asked and answers so."""
+    wrong = []
+    for pod in pods(manifests):
+        for one in pod.lasting:
+            told = {variable["name"]: variable.get("value", "") for variable in one.get("env", [])}
+            where, below = f"{pod.owner} {one['name']}", [mount["mountPath"] for mount in one.get("volumeMounts", [])]
+            if "ray.io/cluster" in pod.labels:
+                if told.get("RAY_USE_TLS") != "1":
+                    wrong.append(f"{where}: speaks no TLS")
+                paths = [told.get(name, "") for name in RAY_TLS]
+                wrong += [f"{where}: does not see {path!r}" for path in paths if path.rpartition("/")[0] not in below]
+            if one["name"] == "prefect-server":
+                if not any(word.startswith("--ssl-keyfile=") for word in one["command"]):
+                    wrong.append(f"{where}: speaks no TLS")
+                probes = [one[probe]["httpGet"] for probe in one if probe.endswith("Probe")]
+                wrong += [f"{where}: is probed without TLS" for probe in probes if probe.get("scheme") != "HTTPS"]
+    for one in manifests:
+        if one["kind"] == "ConfigMap" and not one["data"].get("PREFECT_API_URL", "https://").startswith("https://"):
+            wrong.append(f"{name(one)}: PREFECT_API_URL speaks no TLS")
     return wrong
 
 

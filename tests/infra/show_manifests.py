@@ -26,6 +26,7 @@ def findings(name: str, manifests: list[Manifest]) -> dict[str, list[str]]:
         "limits": kube.against_limits(manifests),
         "probes": kube.against_probes(manifests),
         "images": kube.against_images(manifests),
+        "TLS": kube.against_tls(manifests),
         "references": kube.against_references(manifests, local=name == "local"),
     }
     return found if name == "local" else found | {"secrets": kube.against_secrets(manifests)}

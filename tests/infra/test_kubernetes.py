@@ -7,6 +7,7 @@ import copy
 import functools
 import inspect
 import json
+import os
 import re
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
+from tests.certificates import SCRIPT, certificate
 from tests.infra import manifests as kube
 from tests.infra import show_manifests
 from tests.infra.manifests import End, Manifest
@@ -77,6 +79,7 @@ def test_pods_are_locked_down_limited_and_watched(rendered: list[Manifest]) -> N
     assert kube.against_limits(rendered) == []
     assert kube.against_probes(rendered) == []
     assert kube.against_images(rendered) == []
+    assert kube.against_tls(rendered) == []
 
 
 def test_what_is_referred_to_is_there_or_is_to_be_provided(overlay: str, rendered: list[Manifest]) -> None:
@@ -110,17 +113,20 @@ case " $* " in *" create "*) exec {real} "$@" --dry-run=client --output=json;; *
     (tmp_path / "ca.pem").write_text("a certificate")
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DATABASE_CA": str(tmp_path / "ca.pem")}
 
-    def made() -> list[Manifest]:
+    def made(*words: str) -> list[Manifest]:
         script = kube.KUBERNETES / "secrets.sh"
-        out = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(["sh", script, *words], env=environment, capture_output=True, text=True, check=True).stdout
         return [json.loads("{" + each) for each in re.split(r"^{", out, flags=re.MULTILINE) if each.strip()]
 
     first, second = made(), made()
+    assert [(each["kind"], each["metadata"]["name"]) for each in made("authority") if each["kind"] == "Secret"] == [
+        *kube.PROVIDED_LOCALLY
+    ]
     assert kube.against_references(rendered, local=True) != []
     assert kube.against_references([*rendered, *first], local=True) == []
     assert {(each["kind"], each["metadata"]["name"]) for each in first} == {*kube.PROVIDED, ("Namespace", "swath")}
     secrets = [text for each in (*first, *second) if each["kind"] == "Secret" for text in each["data"].values()]
-    assert len(set(secrets)) == len(secrets) == 10
+    assert len(set(secrets)) == len(secrets) == 14
     assert min(len(text) for text in secrets) > 32
 
 
@@ -196,6 +202,23 @@ FIRST = "spec.template.spec.containers.0"
             "references",
             "no ServiceAccount nobody",
         ),
+        ("RayCluster", "swath", _without("spec.autoscalerOptions.env"), "tls", "head autoscaler: speaks no TLS"),
+        (
+            "RayCluster",
+            "swath",
+            _with("spec.workerGroupSpecs.2.template.spec.containers.0.volumeMounts.1.mountPath", "/elsewhere"),
+            "tls",
+            "gpu ray-worker: does not see '/tls/pod.crt'",
+        ),
+        ("Deployment", "prefect-server", _with(f"{FIRST}.command.8", "--x"), "tls", "prefect-server: speaks no TLS"),
+        (
+            "Deployment",
+            "prefect-server",
+            _with(f"{FIRST}.startupProbe.httpGet.scheme", "HTTP"),
+            "tls",
+            "probed without TLS",
+        ),
+        ("ConfigMap", "swath-driver", _with("data.PREFECT_API_URL", "http://p"), "tls", "PREFECT_API_URL speaks no"),
         ("ConfigMap", "databases", _without("data.host"), "references", "ConfigMap databases has no host"),
         (
             "ConfigMap",
@@ -303,6 +326,42 @@ def test_ray_is_the_version_that_the_image_has(rendered: list[Manifest]) -> None
     }
 
 
+def test_pods_make_certificates_with_which_they_find_each_other(rendered: list[Manifest], tmp_path: Path) -> None:
+    """What the containers run before others start, with the folders of this machine in place of the pod's."""
+    certificate(tmp_path / "authority", "unused")
+    urls = one(rendered, "ConfigMap", "swath-driver")["data"]
+    for pod in kube.pods(rendered):
+        for first in pod.spec.get("initContainers", [])[:1]:
+            asked = {variable["name"]: variable.get("value", "10.1.2.3") for variable in first["env"]}
+            tls = tmp_path / pod.owner.replace("/", "-")
+            tls.mkdir()
+            script = (
+                first["command"][-1]
+                .replace("/authority/", f"{tmp_path}/authority/")
+                .replace("/tls", shlex.quote(str(tls)))
+            )
+            known = asked | {"NAMES": asked["NAMES"].replace("$(POD_IP)", asked.get("POD_IP", ""))}
+            way = f"{SCRIPT.parent}{os.pathsep}{os.environ['PATH']}"
+            subprocess.run([*first["command"][:-1], script], env=known | {"PATH": way}, check=True, capture_output=True)
+            assert {file.name for file in tls.iterdir()} - {"ca.srl"} == {"ca.crt", "pod.crt", "pod.key"}
+            wanted = {
+                "RayCluster/swath head": [
+                    "10.1.2.3",
+                    "127.0.0.1",
+                    urls["SWATH_RAY"],
+                    "swath-head-svc.swath.svc.cluster.local",
+                ],
+                "Deployment/prefect-server": ["localhost", urls["PREFECT_API_URL"]],
+            }.get(pod.owner, ["10.1.2.3"])
+            for name in wanted:
+                host = re.sub(r"^https://|:.*$", "", name)
+                kind = "ip" if host[0].isdigit() else "hostname"
+                check = ["openssl", "verify", "-CAfile", tls / "ca.crt", f"-verify_{kind}", host, tls / "pod.crt"]
+                assert subprocess.run(check, capture_output=True).returncode == 0, (pod.owner, host)
+            stranger = [*check[:4], "-verify_hostname", "elsewhere", tls / "pod.crt"]
+            assert subprocess.run(stranger, capture_output=True).returncode != 0
+
+
 def test_who_may_ask_a_cloud_for_the_bucket() -> None:
     roles = {"aws": "eks.amazonaws.com/role-arn", "gcp": "iam.gke.io/gcp-service-account"}
     assert set(roles) == set(CLOUDS)
@@ -319,7 +378,7 @@ def test_flows_find_the_ray_node_of_their_pod(rendered: list[Manifest]) -> None:
     process namespace of its own it finds none, and gives up after a minute."""
     spec = group(rendered, "driver")["template"]["spec"]
     assert spec["shareProcessNamespace"] is True
-    ray, flows = spec["containers"][0], spec["initContainers"][0]
+    ray, flows = spec["containers"][0], spec["initContainers"][1]
     shared = {each["mountPath"]: each["name"] for each in ray["volumeMounts"]}
     assert {"/tmp", "/dev/shm"} <= set(shared)
     assert {each["mountPath"]: each["name"] for each in flows["volumeMounts"]} == shared
@@ -456,7 +515,7 @@ def test_every_command_of_ours_and_of_ray_is_one_that_its_program_takes() -> Non
     for wrong in ("swath backfill photos s3://b/p --parallell 4", "ray drain-node --because x"):
         with pytest.raises(Exception, match="No such option"):
             _parse(programs[wrong.split()[0]], wrong.split())
-    known = {"swath", "ray", "prefect", "weed", "python", "sleep"}
+    known = {"swath", "ray", "prefect", "uvicorn", "weed", "python", "sleep", "cp", "make_certs.sh", "rm"}
     assert {line[0] for line in [*lines, *command_lines(_rendered("local"))]} <= known
 
 
