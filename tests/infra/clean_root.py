@@ -32,6 +32,12 @@ RELEASE = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 STAND_IN = ("python3.11", "python3.11-venv")
 """Debian's packages for what the base image brings beyond the release itself."""
+DOCKER_CLEAN = """\
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb || true"; };
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+"""
+"""How Docker's images of Debian have apt keep nothing that it has fetched."""
 OUTSIDE = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 """Variables that say how this machine reaches the registries."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -98,6 +104,7 @@ def bootstrap(base: Path) -> None:
     sh("cp", "-aL", "/etc/ssl/certs", str(base / "etc/ssl/certs"))  # a registry may stand behind a private authority
     install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *STAND_IN]
     sh("chroot", str(base), "env", "DEBIAN_FRONTEND=noninteractive", *install)
+    (base / "etc/apt/apt.conf.d/docker-clean").write_text(DOCKER_CLEAN)
     (base / ".whole").touch()
 
 
@@ -140,7 +147,7 @@ def build(work: Path, given: dict[str, str], reuse: tuple[str, ...] = ()) -> Sta
             print(f"--- {stage.name}: {kind} {value[:100]}", flush=True)
             before = size(stage.folder / "upper")
             carry_out(stage, kind, value, stages)
-            stage.layers.append((f"{kind} {value}"[:60], size(stage.folder / "upper") - before))
+            stage.layers.append((" ".join(f"{kind} {value}".split())[:60], size(stage.folder / "upper") - before))
     assert stage is not None
     keep(stage)
     return stage
