@@ -170,7 +170,7 @@ def carry_out(stage: Stage, kind: str, value: str, stages: dict[str, Stage]) -> 
             into.mkdir(parents=True, exist_ok=True)
             sh("cp", "-a", f"{stages[origin[1]].inside(sources[0])}/.", str(into))
         else:
-            copy_context(sources, into, stage)
+            copy_context(sources, into)
     elif kind == "RUN":
         mounts = re.findall(r"--mount=type=bind,from=(\w+),source=(\S+?),target=(\S+)", value)
         for origin, source, target in mounts:
@@ -184,8 +184,9 @@ def carry_out(stage: Stage, kind: str, value: str, stages: dict[str, Stage]) -> 
         raise ValueError(f"{kind} is not understood here")
 
 
-def copy_context(sources: list[str], into: Path, stage: Stage) -> None:
-    wanted = [Path(source) for source in sources]
+def copy_context(sources: list[str], into: Path) -> None:
+    """Raises FileNotFoundError for a source of which the build is given nothing, as an engine's build would end."""
+    wanted = {Path(source): 0 for source in sources}
     for path in context_files():
         source = next((one for one in wanted if path.is_relative_to(one)), None)
         if source is not None:
@@ -193,6 +194,9 @@ def copy_context(sources: list[str], into: Path, stage: Stage) -> None:
             target = into / (path.relative_to(source) if source != path else path.name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TOP / path, target, follow_symlinks=False)
+            wanted[source] += 1
+    if missing := [str(source) for source, count in wanted.items() if not count]:
+        raise FileNotFoundError(f"COPY {' '.join(missing)}: not in the tree, or kept from the build by .dockerignore")
 
 
 def size(folder: Path) -> int:

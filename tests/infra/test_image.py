@@ -7,10 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.infra import clean_root
+from tests.infra import clean_root, torch_stand_in
 from tests.infra.clean_root import DOCKERFILE, TOP, instructions
 
 BIN = Path(sys.executable).parent
@@ -18,12 +19,18 @@ ON_A_CLEAN_ROOT = """
 set -ex
 cd /tmp
 ! touch /opt/here 2>/dev/null
+make_certs.sh tls pod 127.0.0.1
 swath doctor
 python -c 'from pathlib import Path; from swath.flows.demo.draw import draw; draw(Path("/tmp/demo"))'
 swath run photos demo/photos --ray off --direct
 swath run photos demo/photos --ray local --set assess_quality.dark_brightness=0.2
 swath run documents demo/documents --include 'invoice_1*' --ray off --direct
 swath sql 'SELECT count(*) FROM documents.lines' --format csv
+"""
+WITH_TORCH = r"""
+printf 'name: kinds\nsource: {include: ["*.jpg"]}\nsteps: [decode, image_kind]\n' > kinds.yaml
+swath run kinds.yaml demo/photos --ray off --direct
+swath sql "SELECT count(*) FROM kinds.items WHERE kind = 'photo'" --format csv
 """
 
 
@@ -71,18 +78,62 @@ def test_a_build_is_given_what_the_wheel_is_made_of_and_nothing_else() -> None:
     assert not [path for path in given if path.suffix in (".tf", ".pyc") or "kubernetes" in path.parts]
 
 
+def test_a_build_is_given_all_that_it_copies_and_ends_where_it_is_not(tmp_path: Path) -> None:
+    copied = [value.split() for value in told("COPY") if "--from" not in value]
+    assert len(copied) > 4
+    for number, (*sources, _) in enumerate(copied):
+        clean_root.copy_context(sources, tmp_path / str(number))
+    assert (tmp_path / "0" / "pyproject.toml").exists()
+    with pytest.raises(FileNotFoundError, match=r"^COPY infra/terraform nothing\.txt: not in the tree, or kept from"):
+        clean_root.copy_context(["LICENSE", "infra/terraform", "nothing.txt"], tmp_path)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where roots are made: gigabytes, so they go with the tests but for those that one means to look at."""
+    if kept := os.environ.get("SWATH_CLEAN_ROOT"):
+        yield Path(kept)
+        return
+    folder = tmp_path_factory.mktemp("roots")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def given(accelerator: str, tmp_path: Path) -> Iterator[list[str]]:
+    """The build's arguments; stand-ins for what PyTorch's own index has, where that cannot be reached."""
+    arguments = [f"ACCELERATOR={accelerator}"]
+    if accelerator == "cuda" or torch_stand_in.reached():
+        yield arguments
+    else:
+        with torch_stand_in.index(tmp_path / "index") as url:
+            print(f"{torch_stand_in.INDEX} cannot be reached: torch and torchvision are stand-ins")
+            yield [*arguments, f"TORCH_CPU_INDEX={url}"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("debootstrap") is None, reason="clean roots need root and Debian's debootstrap"
 )
-def test_all_that_a_build_runs_runs_in_clean_roots_and_so_does_what_comes_out(tmp_path: Path) -> None:
-    work = Path(os.environ.get("SWATH_CLEAN_ROOT", tmp_path))  # kept, where one means to look at it
+@pytest.mark.parametrize("accelerator", ["cpu", "cuda"])
+def test_all_that_a_build_runs_runs_in_clean_roots_and_so_does_what_comes_out(
+    accelerator: str, given: list[str], work: Path
+) -> None:
     run = [sys.executable, "-m", "tests.infra.clean_root", str(work)]
-    subprocess.run([*run, "--build-arg", "ACCELERATOR=cuda", "build"], cwd=TOP, check=True)
-    out = subprocess.run(
-        [*run, "--read-only", "run", "bash", "-c", ON_A_CLEAN_ROOT], cwd=TOP, capture_output=True, text=True
-    )
+    arguments = [word for one in given for word in ("--build-arg", one)]
+    subprocess.run([*run, *arguments, "build"], cwd=TOP, check=True)
+    (packages,) = (work / "final" / "upper" / "opt" / "swath" / "lib").glob("python3*/site-packages")
+    there = {path.name.partition("-")[0] for path in packages.iterdir()}
+    assert {"swath", "torch", "torchvision"} <= there
+    assert "triton" not in there
+    assert bool(there & {"nvidia", "cuda"}) == (accelerator == "cuda")
+    torch = (packages / "torch" / "lib").is_dir()  # a stand-in has none
+    script = ON_A_CLEAN_ROOT + WITH_TORCH * torch
+    out = subprocess.run([*run, "--read-only", "run", "bash", "-c", script], cwd=TOP, capture_output=True, text=True)
     assert out.returncode == 0, (out.stdout + out.stderr)[-3000:]
-    assert out.stdout.count("published") == 3
-    assert int(out.stdout.split()[-1]) > 20  # lines that were read
+    assert out.stdout.count("published") == 3 + torch
+    lines, *photos = (int(number) for number in re.findall(r"^(\d+)$", out.stdout, re.MULTILINE))
+    assert lines > 20  # that were read
+    assert all(count > 3 for count in photos)
+    assert len(photos) == torch
