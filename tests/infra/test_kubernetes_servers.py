@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,12 +15,13 @@ import psycopg
 import pytest
 from tests.infra import manifests as kube
 from tests.infra.manifests import Manifest
-from tests.nodes import joined
+from tests.nodes import _own_address, joined
 from tests.servers.postgres import BINARIES, Postgres
 from tests.servers.process import free_port
 
 from swath.flows.local import services
 
+TLS = kube.TOP / "infra/tls"
 pytestmark = pytest.mark.skipif(
     kube.kustomize() is None, reason="rendering needs kustomize, or kubectl 1.27 or newer, on the PATH"
 )
@@ -110,39 +112,77 @@ def test_the_object_store_starts_as_the_manifest_says_and_the_job_makes_its_buck
         server.wait()
 
 
+WORK = """
+import pathlib, sys, time
+import ray
+from ray._raylet import GcsClient
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
+from ray.core.generated.autoscaler_pb2 import NodeStatus
+
+@ray.remote(max_retries=0)
+def work(begun):
+    pathlib.Path(begun).touch()
+    time.sleep(8)
+    return "done"
+
+ray.init(sys.argv[1], log_to_driver=False)
+result = work.remote(sys.argv[2])
+client, seen, deadline = GcsClient(address=sys.argv[1]), [], time.monotonic() + 300
+while seen[-1:] != ["DEAD"] and time.monotonic() < deadline:
+    time.sleep(0.2)
+    states = get_cluster_resource_state(client).node_states
+    now = [NodeStatus.Name(each.status) for each in states if each.node_ip_address == "127.0.0.9"]
+    seen += [status for status in now if seen[-1:] != [status]]
+print(*seen, ray.get(result, timeout=10))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.geteuid() != 0, reason="a process namespace of its own needs root")
 def test_a_worker_that_ends_is_drained_before_it_is_stopped(
     local: list[Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hook of the manifest, in a process namespace as a pod has one: `ray stop` ends every Ray that it sees."""
-    from ray._raylet import GcsClient
-    from ray.autoscaler.v2.sdk import get_cluster_resource_state
-    from ray.core.generated.autoscaler_pb2 import NodeStatus
-
+    """What it has in work is done before it goes. The hook runs in a process namespace as a pod has one: `ray stop`
+    ends every Ray that it sees. All speak TLS, with the certificate that the pod makes before its worker starts."""
+    pod = next(pod for pod in kube.pods(local) if pod.owner == "RayCluster/swath cpu")
+    containers = {one["name"]: one for one in pod.containers}
+    for name, value in tls(containers["certificate"], containers["ray-worker"], tmp_path).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
-    worker = next(pod for pod in kube.pods(local) if pod.owner == "RayCluster/swath cpu").containers[0]
-    log = tmp_path / "worker.log"
+    log, begun = tmp_path / "worker.log", tmp_path / "begun"
     start = f"""
         ray start --block --address=$RAY_ADDRESS --node-ip-address=127.0.0.9 --num-cpus=2 \
             --object-store-memory=100000000 --dashboard-agent-listen-port={free_port()} >{log} 2>&1 &
-        until grep -q "Ray runtime started" {log}; do sleep 0.5; done
+        until [ -e {begun} ]; do sleep 0.2; done
         exec "$@"
     """
     with joined(tmp_path, "--num-cpus=0", f"--dashboard-port={free_port()}") as nodes:
         own = {"RAY_ADDRESS": nodes.address, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", start, "bash"]
-        hook = worker["lifecycle"]["preStop"]["exec"]["command"]
-        pod = subprocess.Popen([*alone, *hook], env={**services.QUIET, **os.environ, **own})
-        seen: list[str] = []
-        client, deadline = GcsClient(address=nodes.address), time.monotonic() + 300
-        while pod.poll() is None and seen[-1:] != ["DEAD"] and time.monotonic() < deadline:
-            time.sleep(0.2)
-            states = get_cluster_resource_state(client).node_states
-            now = [NodeStatus.Name(each.status) for each in states if each.node_ip_address == "127.0.0.9"]
-            seen += [status for status in now if seen[-1:] != [status]]
-        drained = pod.poll() is None  # the node has gone while the hook still waits
-        assert pod.wait(timeout=60) == 0
-    assert drained
-    assert seen[-1] == "DEAD", seen
+        hook = containers["ray-worker"]["lifecycle"]["preStop"]["exec"]["command"]
+        ending = subprocess.Popen([*alone, *hook], env={**services.QUIET, **os.environ, **own})
+        # A process of its own: in one that has had to do with Ray, TLS stays as it was then.
+        work = [sys.executable, "-c", WORK, nodes.address, str(begun)]
+        told = subprocess.run(work, stdout=subprocess.PIPE, text=True, check=True, timeout=400).stdout.split()
+        gone = time.monotonic()
+        assert ending.wait(timeout=60) == 0
+        waited = time.monotonic() - gone
+    assert told[-3:] == ["DRAINING", "DEAD", "done"]
+    assert waited > 5  # it has gone by itself while the hook still waits
+
+
+def tls(certificate: Manifest, worker: Manifest, folder: Path) -> dict[str, str]:
+    """The variables of a worker, with the certificate that a pod's first container makes for this machine."""
+    authority, made = folder / "authority", folder / "tls"
+    subprocess.run([TLS / "make_certs.sh", authority, "unused"], check=True, capture_output=True)
+    made.mkdir()
+    here = {"/authority": str(authority), "/tls": str(made)}
+    command = [re.sub("|".join(here), lambda found: here[found[0]], word) for word in certificate["command"]]
+    names = f"127.0.0.1 127.0.0.9 {_own_address()} localhost"
+    path = f"{TLS}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, env={"PATH": path, "NAMES": names}, check=True, capture_output=True)
+    assert not (made / "ca.key").exists()
+    told = {one["name"]: one["value"] for one in worker["env"]}
+    assert told["RAY_USE_TLS"] == "1"
+    return {name: value.replace("/tls", str(made)) for name, value in told.items()}
