@@ -15,6 +15,8 @@ dpkg --status "${packages[@]}" >/dev/null 2>&1 ||
     { sudo apt-get -qq update && sudo apt-get -qq install -y --no-install-recommends "${packages[@]}"; }
 
 if [ ! -e venv/.installed ] || [ -n "$(find constraints.txt dist -newer venv/.installed)" ]; then
+    wheels=(dist/swath-*.whl)
+    [ ${#wheels[@]} = 1 ] || { echo "leave one wheel in $PWD/dist, the one to install: ${wheels[*]}" >&2; exit 1; }
     python3 -m venv venv
     venv/bin/pip install --quiet -c constraints.txt dist/swath-*.whl
     touch venv/.installed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -131,6 +132,17 @@ def test_a_machine_without_the_authoritys_key_makes_no_authority_of_its_own(tmp_
     assert (folder / "secret" / "tls" / "ca.crt").read_text() == before
 
 
+def test_an_older_wheel_beside_the_new_one_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "swath"
+    machine_recipe.set_up(folder)
+    for version in ("0.1.0", "0.2.0"):
+        (folder / "dist" / f"swath-{version}-py3-none-any.whl").touch()
+    os.utime(folder / "venv" / ".installed", (0, 0))
+    again = subprocess.run(["bash", folder / "machine.sh"], capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "leave one wheel" in again.stderr
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     folder = tmp_path / "swath"
@@ -163,6 +175,13 @@ def test_a_shell_reads_the_drivers_variables_as_systemd_does() -> None:
     show = 'set -eua; eval "$1"; printf %s "$SWATH_CATALOG"'
     said = subprocess.run(["bash", "-c", show, "-", block], capture_output=True, text=True, check=True).stdout
     assert json.loads(said)["type"] == "sql"
+
+
+def test_the_page_reads_every_file_that_the_units_of_drivers_do() -> None:
+    unit = (RAY / "systemd" / "swath-prefect-worker.service").read_text()
+    by_hand = PAGE.split("**Runs by hand**")[1]
+    for file in re.findall(r"EnvironmentFile=(\S+)", unit):
+        assert f". {file};" in by_hand
 
 
 def test_every_command_of_the_page_is_one_that_bash_can_read() -> None:
