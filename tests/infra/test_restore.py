@@ -75,19 +75,28 @@ def test_an_old_catalog_learns_what_was_published_since(
 def test_a_dump_of_postgres_brings_the_catalog_back(
     warehouse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: Postgres
 ) -> None:
-    environment = postgres.environment() | {
-        "PGHOST": "127.0.0.1",
-        "PGPORT": str(postgres.port),
-        "PGUSER": postgres.user,
-    }
+    """The roles are those of a cloud: `iceberg` makes no databases, who makes them is no superuser."""
+    environment = postgres.environment() | {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port)}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    uri = postgres.create_database("iceberg")
+    for statement in (
+        f"CREATE ROLE postgres LOGIN CREATEDB CREATEROLE PASSWORD '{postgres.password}'",
+        f"CREATE ROLE iceberg LOGIN PASSWORD '{postgres.password}'",
+        "GRANT iceberg TO postgres",
+        "CREATE DATABASE iceberg OWNER iceberg",
+        "REVOKE ALL ON DATABASE iceberg FROM PUBLIC",
+    ):
+        postgres.execute("postgres", statement)
+    uri = f"postgresql+psycopg://iceberg@127.0.0.1:{postgres.port}/iceberg"
     monkeypatch.setenv("SWATH_CATALOG", f'{{"type": "sql", "uri": "{uri}"}}')
     publish(warehouse)
     dump, restore = (line.partition("#")[0] for line in written("").splitlines())
     paths = {"PATH": f"{BINARIES}:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-ec", dump], check=True, cwd=tmp_path, env=os.environ | paths)
-    postgres.execute("postgres", "DROP DATABASE iceberg WITH (FORCE)")
-    subprocess.run(["bash", "-ec", restore], check=True, cwd=tmp_path, env=os.environ | paths)
-    assert counted(warehouse) == (len(ROWS),) * 2
+    try:
+        subprocess.run(["bash", "-ec", dump], check=True, cwd=tmp_path, env=os.environ | paths)
+        postgres.execute("postgres", "DROP DATABASE iceberg WITH (FORCE)")
+        subprocess.run(["bash", "-ec", restore], check=True, cwd=tmp_path, env=os.environ | paths)
+        assert counted(warehouse) == (len(ROWS),) * 2
+    finally:
+        postgres.execute("postgres", "DROP DATABASE IF EXISTS iceberg WITH (FORCE)")
+        postgres.execute("postgres", "DROP ROLE iceberg, postgres")
