@@ -65,7 +65,8 @@ def pools(stages: Sequence[Stage], cluster: Cluster) -> list[Pool]:
     if cpus > usable:
         raise ConfigurationError(
             f"one worker of each stage wants {cpus:g} CPUs ({_sum(stages, 'cpus')}), there are {usable:g} "
-            f"({cluster.cpus:g} less {SPARE_CPUS} for reading and writing); lower `resources: {{cpus: ...}}`"
+            f"({cluster.cpus:g} less {SPARE_CPUS} for reading and writing); lower `resources: {{cpus: ...}}`, "
+            "or wait for machines that are to join (`ray status`)"
         )
     workers = [1] * len(stages)
     left = min(usable, max(cluster.cores, cpus)) - cpus
