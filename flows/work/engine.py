@@ -73,6 +73,7 @@ def start(address: str) -> bool:
     # `log_to_driver=False` leaves a thread that prints the death of every worker to standard output.
     ray._private.worker._worker_logs_enabled = False
     variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SWATH_LOG": os.environ.get("SWATH_LOG", "")}
+    variables["MALLOC_ARENA_MAX"] = "1"  # an actor computes in one thread, whose own arena would not keep large arrays
     environment: dict[str, Any] = {"env_vars": {name: value for name, value in variables.items() if value}}
     if not is_here(address) and (modules := own_modules()):  # of an empty list Ray makes a TypeError on each node
         os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what git leaves out of a package may be imported
