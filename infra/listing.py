@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from swath.infra.filesystems import attempt, fsspec, objects
 from swath.infra.object_stores import CREDENTIALS, ENDPOINTS, etag_of, open_store
+from swath.infra.threads import Threads
 from swath.infra.uris import is_local, local_path, normalize, scheme_of, split_bucket, uri_of
 from swath.schemas.errors import SourceError, StorageUnavailable
 
@@ -132,7 +133,7 @@ def _s3(source: str) -> Iterator[Listed]:
     pages = _pages(bucket, folder, delimiter=True)
     first = _first_contact(source, lambda: next(pages, None))
     found = False
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="list") as pool:
+    with Threads(THREADS, thread_name_prefix="list") as pool:
         for page in itertools.chain([first] if first else [], pages):
             with closing(_page_in_order(pool, bucket, folder, page)) as listed:
                 for one in listed:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from swath.infra.filesystems import attempt, fsspec, pieces, told_of_waiting
 from swath.infra.listing import FIRST_CONTACT_S, Listed, list_objects, local_etag, look_up
 from swath.infra.ranged import RangedFile
+from swath.infra.threads import Threads
 from swath.infra.uris import (
     is_local,
     join,
@@ -121,7 +122,7 @@ def read_many(uris: Iterable[str], threads: int = 16) -> Iterator[bytes | Except
     if is_local(first):
         yield from _read_in_turn(uris)
         return
-    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
+    with Threads(threads, thread_name_prefix="read") as pool:
         ahead: deque[Future[bytes]] = deque()
         try:
             for uri in uris:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from swath.flows.source.stac import EXTENSIONS as STAC
 from swath.flows.source.stac import Items, read_items
 from swath.infra.scratch import Scratch
 from swath.infra.storage import Listed, is_local, local_path, look_up, read
+from swath.infra.threads import Threads
 from swath.schemas.errors import SourceError
 
 THREADS = 16
@@ -123,7 +124,7 @@ def read_event_files(files: Iterator[Listed]) -> FileList:
 
 def _events(files: Iterator[Listed], scratch: Scratch) -> Iterator[Event]:
     """The events of the files in turn; remote ones are fetched some ahead, and kept no longer than they are read."""
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as pool:
+    with Threads(THREADS, thread_name_prefix="fetch") as pool:
         ahead: deque[tuple[str, Path, Future[Path]]] = deque()
         for number, (uri, *_) in enumerate(files):
             if kind_of(uri) not in EXTENSIONS:
@@ -165,7 +166,7 @@ def _last_of_each(rows: Iterator[Row]) -> Iterator[Row]:
 
 def _asked(rows: Iterator[Row], ask: Callable[..., Named]) -> Iterator[Named]:
     """The files, in order; of those of which something is not said, the stores are asked, some ahead."""
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="stat") as pool:
+    with Threads(THREADS, thread_name_prefix="stat") as pool:
         ahead: deque[Named | Future[Named]] = deque()
         for uri, size, etag, *removed in rows:
             if size is not None and etag is not None and not any(removed):

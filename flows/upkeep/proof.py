@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel
 
@@ -13,6 +12,7 @@ from swath.flows.upkeep.sought import Sought
 from swath.flows.upkeep.walk import Found, kind_of
 from swath.infra import storage
 from swath.infra.lake import Lake
+from swath.infra.threads import Threads
 
 THREADS = 4
 
@@ -46,7 +46,7 @@ def hits(lake: Lake, files: Iterable[Found], sought: Sought, looked: Looked) -> 
         except (OSError, ValueError, EOFError) as error:
             return one, kind, f"{one.path}: cannot be read ({' '.join(str(error).split())[:100]})"
 
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="proof") as pool:
+    with Threads(THREADS, thread_name_prefix="proof") as pool:
         for one, kind, found in pool.map(look, files):
             if isinstance(found, str):
                 looked.unread.append(found)
